@@ -1,0 +1,2 @@
+//! The command `byol`.
+fn main() {}
