@@ -1,1 +1,22 @@
-//! What a network is.
+//! What a network is, and what it reads and is stored as. No libtorch, no ONNX Runtime.
+//!
+//! - [`graph`]: a network as data; built by [`encoder`] (from a configuration), [`resnet`] and [`mlp`].
+//! - [`weights`]: its tensors by name, in safetensors.
+//! - [`picture`]: pixels, and the input contract that says how they become the network's input.
+//! - [`dataset`]: pictures with labels on disk.
+//! - [`onnx`]: the file that is served.
+
+pub mod dataset;
+pub mod encoder;
+pub mod error;
+pub mod file;
+pub mod graph;
+pub mod mlp;
+pub mod onnx;
+mod onnx_proto;
+pub mod picture;
+pub mod resnet;
+pub mod weights;
+
+pub use error::{Error, Result};
+pub use file::sha256_hex;

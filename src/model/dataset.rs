@@ -1,0 +1,305 @@
+//! Pictures on disk, with labels where there are any: IDX files, plain or gzipped, or a folder of image files.
+
+use crate::error::{Error, Result};
+use crate::file;
+use crate::picture::{Limits, Picture};
+use flate2::read::MultiGzDecoder;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// File name endings that count as pictures in a folder.
+const PICTURE_ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jpe"];
+/// Largest IDX file, unpacked, in bytes.
+const MAX_IDX_BYTES: u64 = 16 << 30;
+
+/// Which part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// `train-*` IDX files, or the folder `train`.
+    Train,
+    /// `t10k-*` IDX files, or the folder `test` or `val`.
+    Test,
+}
+
+/// Pictures that can be asked for one by one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    path: PathBuf,
+    source: Source,
+    /// Positions in the source.
+    rows: Arc<[usize]>,
+    labels: Option<Arc<[u32]>>,
+    classes: Arc<[String]>,
+    limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// Gray pictures `[n, height, width]` in memory.
+    Idx { pixels: Arc<[u8]>, height: usize, width: usize },
+    /// Files.
+    Files(Arc<[PathBuf]>),
+}
+
+impl Dataset {
+    /// Opens a folder or an `*-images-idx3-ubyte[.gz]` file.
+    ///
+    /// A folder with IDX files named as MNIST's gives the asked split. Otherwise the folder's sub-folder `train`,
+    /// `test` or `val` is taken where it exists. Folders in it are classes, in the order of their names; pictures
+    /// directly in it have no labels.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Dataset`] for a folder without pictures, a truncated or foreign IDX file, or labels
+    /// that do not match the pictures.
+    pub fn open(path: &Path, split: Split) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+        if metadata.is_file() {
+            return Self::open_idx(path);
+        }
+        let prefix = match split {
+            Split::Train => "train",
+            Split::Test => "t10k",
+        };
+        for ending in ["", ".gz"] {
+            let images = path.join(format!("{prefix}-images-idx3-ubyte{ending}"));
+            if images.exists() {
+                return Self::open_idx(&images);
+            }
+        }
+        if path.join("train-images-idx3-ubyte").exists() || path.join("train-images-idx3-ubyte.gz").exists() {
+            return Err(wrong(path, format!("it has training images, but no {prefix}-images-idx3-ubyte[.gz]")));
+        }
+        let names: &[&str] = match split {
+            Split::Train => &["train"],
+            Split::Test => &["test", "val"],
+        };
+        match names.iter().map(|name| path.join(name)).find(|folder| folder.is_dir()) {
+            Some(folder) => Self::open_folder(&folder),
+            None if split == Split::Test => {
+                Err(wrong(path, "it has no test part: no folder test or val, no t10k-images-idx3-ubyte[.gz]".into()))
+            }
+            None => Self::open_folder(path),
+        }
+    }
+
+    /// Opens the files named, unlabelled, in the order given.
+    pub fn from_files(files: Vec<PathBuf>) -> Self {
+        let rows = (0..files.len()).collect();
+        let path = files.first().cloned().unwrap_or_default();
+        let source = Source::Files(files.into());
+        Self { path, source, rows, labels: None, classes: Arc::new([]), limits: Limits::default() }
+    }
+
+    fn open_idx(path: &Path) -> Result<Self> {
+        let (shape, pixels) = read_idx(path)?;
+        let [count, height, width] = shape[..] else {
+            return Err(wrong(path, format!("images have 3 dimensions, this file has {shape:?}")));
+        };
+        if count == 0 || height == 0 || width == 0 {
+            return Err(wrong(path, format!("it is empty: {count} pictures of {width} x {height}")));
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = path.with_file_name(name.replace("images-idx3", "labels-idx1"));
+        let other = match beside.extension().is_some_and(|e| e == "gz") {
+            true => beside.with_extension(""),
+            false => PathBuf::from(format!("{}.gz", beside.display())),
+        };
+        let mut labels = None;
+        let mut classes = Vec::new();
+        if let Some(file) = [beside, other].into_iter().find(|f| f != path && f.exists()) {
+            let (shape, bytes) = read_idx(&file)?;
+            if shape != [count] {
+                return Err(wrong(&file, format!("labels of shape {shape:?} do not match {count} pictures")));
+            }
+            let highest = bytes.iter().copied().max().unwrap_or(0);
+            classes = (0..=highest).map(|c| c.to_string()).collect();
+            labels = Some(bytes.into_iter().map(u32::from).collect());
+        }
+        Ok(Self {
+            path: path.into(),
+            source: Source::Idx { pixels: pixels.into(), height, width },
+            rows: (0..count).collect(),
+            labels,
+            classes: classes.into(),
+            limits: Limits::default(),
+        })
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        let mut labels = Vec::new();
+        let mut classes = Vec::new();
+        for class in entries(folder)?.into_iter().filter(|p| p.is_dir() && !hidden(p)) {
+            let before = files.len();
+            pictures_below(&class, &mut files)?;
+            if files.len() == before {
+                return Err(wrong(&class, "a class folder without pictures; fill it or remove it".into()));
+            }
+            labels.resize(files.len(), classes.len() as u32);
+            classes.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        let flat: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| is_picture(p)).collect();
+        if !flat.is_empty() && !files.is_empty() {
+            let why = format!("it has class folders, and {} beside them: move it into one", flat[0].display());
+            return Err(wrong(folder, why));
+        }
+        let labels = if flat.is_empty() { Some(labels.into()) } else { None };
+        let files = if flat.is_empty() { files } else { flat };
+        if files.is_empty() {
+            let why = format!("no pictures found (files ending in {})", PICTURE_ENDINGS.join(", "));
+            return Err(wrong(folder, why));
+        }
+        Ok(Self {
+            path: folder.into(),
+            rows: (0..files.len()).collect(),
+            source: Source::Files(files.into()),
+            labels,
+            classes: classes.into(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Sets the limits on decoding.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Where it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Class names; empty without labels.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The class of each picture, an index into [`Dataset::classes`].
+    pub fn labels(&self) -> Option<&[u32]> {
+        self.labels.as_deref()
+    }
+
+    /// What a picture is called: its file, or its number in an IDX file.
+    pub fn name(&self, index: usize) -> String {
+        match &self.source {
+            Source::Idx { .. } => format!("{}#{}", self.path.display(), self.rows[index]),
+            Source::Files(files) => files[self.rows[index]].display().to_string(),
+        }
+    }
+
+    /// A picture's file; `None` for pictures out of an IDX file.
+    pub fn file(&self, index: usize) -> Option<&Path> {
+        match &self.source {
+            Source::Idx { .. } => None,
+            Source::Files(files) => Some(&files[self.rows[index]]),
+        }
+    }
+
+    /// Reads and decodes one picture.
+    ///
+    /// # Errors
+    /// As [`Picture::open`].
+    pub fn picture(&self, index: usize) -> Result<Picture> {
+        let row = self.rows[index];
+        match &self.source {
+            Source::Idx { pixels, height, width } => {
+                let size = height * width;
+                let pixels = pixels[row * size..(row + 1) * size].to_vec();
+                Ok(Picture { channels: 1, width: *width, height: *height, pixels })
+            }
+            Source::Files(files) => Picture::open(&files[row], &self.limits),
+        }
+    }
+
+    /// The pictures at `rows`, in that order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut part = self.clone();
+        part.rows = rows.iter().map(|&r| self.rows[r]).collect();
+        part.labels = self.labels.as_ref().map(|labels| rows.iter().map(|&r| labels[r]).collect());
+        part
+    }
+
+    /// One sentence: how many pictures, of how many classes, from where.
+    pub fn describe(&self) -> String {
+        let classes = match self.classes.len() {
+            0 => "without labels".into(),
+            n => format!("of {n} classes"),
+        };
+        format!("{} pictures {classes} from {}", self.len(), self.path.display())
+    }
+}
+
+fn wrong(path: &Path, why: String) -> Error {
+    Error::Dataset { path: path.into(), why }
+}
+
+/// A folder's entries in the order of their names.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = std::fs::read_dir(folder).and_then(|all| all.map(|e| e.map(|e| e.path())).collect());
+    let mut paths: Vec<PathBuf> = read.map_err(Error::io("read", folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    path.is_file() && !hidden(path) && ending.is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()))
+}
+
+/// All pictures below a class folder, however deep.
+fn pictures_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for path in entries(folder)? {
+        if path.is_dir() && !path.is_symlink() {
+            pictures_below(&path, files)?;
+        } else if is_picture(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Reads an IDX file of bytes: its shape and its values. Format: two zero bytes, type 8, number of dimensions, each
+/// dimension as 32 bit big-endian, values (LeCun's MNIST page).
+fn read_idx(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
+    let packed = file::read(path, MAX_IDX_BYTES)?;
+    let bytes = if packed.starts_with(&[0x1f, 0x8b]) {
+        let mut bytes = Vec::new();
+        let read = MultiGzDecoder::new(&packed[..]).take(MAX_IDX_BYTES).read_to_end(&mut bytes);
+        read.map_err(|e| wrong(path, format!("its gzip data are damaged or truncated: {e}")))?;
+        bytes
+    } else {
+        packed
+    };
+    let [0, 0, 8, dimensions, rest @ ..] = &bytes[..] else {
+        return Err(wrong(path, "it is no IDX file of bytes (it should begin with 00 00 08)".into()));
+    };
+    let dimensions = usize::from(*dimensions);
+    let Some((sizes, values)) = rest.split_at_checked(4 * dimensions) else {
+        return Err(wrong(path, format!("truncated: {dimensions} dimensions announced, the header ends early")));
+    };
+    let shape: Vec<usize> = sizes.as_chunks().0.iter().map(|b| u32::from_be_bytes(*b) as usize).collect();
+    let expected = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if expected != Some(values.len()) {
+        let why = format!("shape {shape:?} is announced, {} values follow: truncated or damaged", values.len());
+        return Err(wrong(path, why));
+    }
+    Ok((shape, values.to_vec()))
+}

@@ -1,0 +1,99 @@
+//! Whole files: read with a limit, written so that a crash leaves the old file or the new one, never half of one.
+
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Limit`] for a larger file, or one that is no regular file and does not end before the limit.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    let too_large = |found| Error::Limit { name: path.display().to_string(), found, limit, unit: "bytes" };
+    if length > limit {
+        return Err(too_large(length));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > limit { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
+}
+
+/// Writes `bytes` to `path`: temporary file in the same folder, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// [`Error::Io`] names the path; the old file, if any, is then untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |out| out.write_all(bytes))
+}
+
+/// As [`write_atomic`], with the content written by a closure.
+///
+/// # Errors
+/// [`Error::Io`] names the path; the old file, if any, is then untouched.
+pub fn write_atomic_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let write = || {
+        let temporary = tempfile::Builder::new().prefix(".byol-").suffix(".part").tempfile_in(folder)?;
+        let mut out = BufWriter::new(temporary);
+        content(&mut out)?;
+        let temporary = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        #[cfg(unix)]
+        {
+            // A temporary file is private; the finished one gets what a new file gets.
+            use std::os::unix::fs::PermissionsExt;
+            temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        }
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|e| e.error)?;
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// SHA-256 as 64 lower-case hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_atomic(&path, b"old").unwrap();
+        let failed = write_atomic_with(&path, |out| {
+            out.write_all(b"new")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("disk full"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_atomic(&path, &[0; 11]).unwrap();
+        assert!(matches!(read(&path, 10), Err(Error::Limit { found: 11, limit: 10, .. })));
+        assert_eq!(read(&path, 11).unwrap().len(), 11);
+        assert!(matches!(read(Path::new("/dev/zero"), 10), Err(Error::Limit { .. })));
+    }
+
+    #[test]
+    fn sha256_of_abc_is_the_published_one() {
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

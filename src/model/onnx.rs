@@ -1,0 +1,396 @@
+//! The file that is served: an encoder as one self-describing ONNX model.
+//!
+//! The graph takes pictures as they are, `image`: uint8 `[n, height, width, channels]`, and does cast, transposition
+//! and normalisation inside, so that any ONNX Runtime user only decodes and resizes. Its output is `features`: float32
+//! `[n, dimension]`. BatchNorm is folded into the convolution or linear layer before it. The input contract and the
+//! training record stand in the metadata under `byol.*` keys.
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, NodeId, Op, Shape};
+use crate::onnx_proto::*;
+use crate::picture::InputContract;
+use crate::weights::Weights;
+use prost::Message;
+use std::collections::BTreeMap;
+
+/// ONNX operator set that is written: the first with everything needed, so that old runtimes read it too.
+const OPSET: i64 = 17;
+/// File format version that belongs to the operator set.
+const IR_VERSION: i64 = 8;
+/// Version of the `byol.*` metadata.
+const FORMAT: &str = "1";
+
+/// What goes into a file.
+#[derive(Debug)]
+pub struct Export<'a> {
+    /// The encoder; its output is a vector.
+    pub graph: &'a Graph,
+    /// Its tensors.
+    pub weights: &'a Weights,
+    /// How a picture becomes its input.
+    pub contract: &'a InputContract,
+    /// More metadata; keys get the prefix `byol.`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Writes the model file's bytes; the same input gives the same bytes.
+///
+/// # Errors
+/// As [`Weights::check`]; [`Error::Contract`] where the contract does not fit the graph's input.
+pub fn write(export: &Export<'_>) -> Result<Vec<u8>> {
+    let Export { graph, weights, contract, .. } = *export;
+    weights.check(graph)?;
+    contract.validate()?;
+    let Shape::Map { channels, height, width } = graph.input_shape() else {
+        return Err(Error::Graph { node: "input".into(), why: "an encoder reads pictures".into() });
+    };
+    if (channels, height, width) != (contract.channels, contract.height, contract.width) {
+        let why = format!(
+            "[{}, {}, {}] does not fit the encoder's input {}",
+            contract.channels,
+            contract.height,
+            contract.width,
+            graph.input_shape()
+        );
+        return Err(Error::Contract { key: "byol.input".into(), why });
+    }
+
+    let mut writer = Writer::new(graph, weights);
+    writer.input(contract);
+    for index in 1..graph.nodes().len() {
+        writer.node(NodeId(index))?;
+    }
+    writer.push("Flatten", "features", vec![writer.values[graph.output().0].clone()], vec![int("axis", 1)], "features");
+
+    let dimension = graph.dimension() as i64;
+    let fixed = |n: usize| Dimension::Value(n as i64);
+    let batch = || Dimension::Param("n".into());
+    let image = vec![batch(), fixed(height), fixed(width), fixed(channels)];
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "byol".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        metadata_props: metadata(export)
+            .into_iter()
+            .map(|(key, value)| StringStringEntryProto { key, value })
+            .collect(),
+        graph: Some(GraphProto {
+            name: "byol-encoder".into(),
+            node: writer.nodes,
+            initializer: writer.initializers,
+            input: vec![value_info("image", data_type::UINT8, image)],
+            output: vec![value_info("features", data_type::FLOAT, vec![batch(), Dimension::Value(dimension)])],
+        }),
+    };
+    Ok(model.encode_to_vec())
+}
+
+/// All metadata of a file: format, input contract, and what the caller adds.
+fn metadata(export: &Export<'_>) -> BTreeMap<String, String> {
+    let mut all = export.contract.to_metadata();
+    all.insert("byol.format".into(), FORMAT.into());
+    all.insert("byol.dimension".into(), export.graph.dimension().to_string());
+    all.extend(export.metadata.iter().map(|(key, value)| (format!("byol.{key}"), value.clone())));
+    all
+}
+
+/// Walks a graph and collects ONNX nodes and constants.
+struct Writer<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    nodes: Vec<NodeProto>,
+    initializers: Vec<TensorProto>,
+    /// The ONNX value that holds each node's output.
+    values: Vec<String>,
+    /// How many nodes read each node.
+    readers: Vec<usize>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(graph: &'a Graph, weights: &'a Weights) -> Self {
+        let mut readers = vec![0; graph.nodes().len()];
+        for node in graph.nodes() {
+            for input in &node.inputs {
+                readers[input.0] += 1;
+            }
+        }
+        readers[graph.output().0] += 1;
+        let values = Vec::with_capacity(graph.nodes().len());
+        Self { graph, weights, nodes: Vec::new(), initializers: Vec::new(), values, readers }
+    }
+
+    /// Cast, transposition to `[n, c, h, w]`, and `pixel * scale + shift` per channel.
+    fn input(&mut self, contract: &InputContract) {
+        let (scale, shift) = contract.scale_and_shift();
+        let cast = self.push("Cast", "image.cast", vec!["image".into()], vec![int("to", data_type::FLOAT.into())], "");
+        let permutation = ints("perm", &[0, 3, 1, 2]);
+        let planar = self.push("Transpose", "image.planar", vec![cast], vec![permutation], "");
+        let scale = self.constant("image.scale", &[1, contract.channels, 1, 1], &scale);
+        let scaled = self.push("Mul", "image.scaled", vec![planar, scale], vec![], "");
+        let shift = self.constant("image.shift", &[1, contract.channels, 1, 1], &shift);
+        let normalised = self.push("Add", "image.normalised", vec![scaled, shift], vec![], "");
+        self.values.push(normalised);
+    }
+
+    /// One node of the graph.
+    fn node(&mut self, id: NodeId) -> Result<()> {
+        let node = self.graph.node(id);
+        let name = node.name.as_str();
+        let inputs: Vec<String> = node.inputs.iter().map(|i| self.values[i.0].clone()).collect();
+        let value = match &node.op {
+            Op::Input => return Err(Error::Graph { node: name.into(), why: "a second input".into() }),
+            Op::Conv2d { stride, padding, kernel, groups, .. } => {
+                let attributes = vec![
+                    ints("kernel_shape", kernel),
+                    ints("strides", stride),
+                    ints("pads", &[padding[0], padding[1], padding[0], padding[1]]),
+                    int("group", *groups as i64),
+                ];
+                self.affine("Conv", node, inputs, attributes)?
+            }
+            Op::Linear { .. } => self.affine("Gemm", node, inputs, vec![int("transB", 1)])?,
+            Op::BatchNorm { eps, .. } if self.folds(node) => {
+                // Already inside the layer that it reads.
+                let _ = eps;
+                inputs[0].clone()
+            }
+            Op::BatchNorm { .. } => {
+                let (scale, shift) = self.batch_norm(node)?;
+                let shape: &[usize] = match node.shape {
+                    Shape::Map { .. } => &[1, scale.len(), 1, 1],
+                    Shape::Vector { .. } => &[1, scale.len()],
+                };
+                let scale = self.constant(&format!("{name}.scale"), shape, &scale);
+                let shift = self.constant(&format!("{name}.shift"), shape, &shift);
+                let scaled = self.push("Mul", &format!("{name}.scaled"), vec![inputs[0].clone(), scale], vec![], "");
+                self.push("Add", name, vec![scaled, shift], vec![], "")
+            }
+            Op::Relu => self.push("Relu", name, inputs, vec![], ""),
+            Op::MaxPool { kernel, stride, padding } => {
+                let pads = ints("pads", &[padding[0], padding[1], padding[0], padding[1]]);
+                let attributes = vec![ints("kernel_shape", kernel), ints("strides", stride), pads];
+                self.push("MaxPool", name, inputs, attributes, "")
+            }
+            Op::AvgPool { kernel, stride } => {
+                let attributes = vec![ints("kernel_shape", kernel), ints("strides", stride)];
+                self.push("AveragePool", name, inputs, attributes, "")
+            }
+            Op::GlobalAvgPool => {
+                let pooled = self.push("GlobalAveragePool", &format!("{name}.pool"), inputs, vec![], "");
+                self.push("Flatten", name, vec![pooled], vec![int("axis", 1)], "")
+            }
+            Op::GlobalMaxPool => {
+                let pooled = self.push("GlobalMaxPool", &format!("{name}.pool"), inputs, vec![], "");
+                self.push("Flatten", name, vec![pooled], vec![int("axis", 1)], "")
+            }
+            Op::Flatten => self.push("Flatten", name, inputs, vec![int("axis", 1)], ""),
+            Op::Add => self.push("Add", name, inputs, vec![], ""),
+            Op::Concat => self.push("Concat", name, inputs, vec![int("axis", 1)], ""),
+        };
+        self.values.push(value);
+        Ok(())
+    }
+
+    /// Whether a BatchNorm can move into the layer that it reads: nobody else reads that layer.
+    fn folds(&self, node: &Node) -> bool {
+        let before = node.inputs[0];
+        self.readers[before.0] == 1 && matches!(self.graph.node(before).op, Op::Conv2d { .. } | Op::Linear { .. })
+    }
+
+    /// A BatchNorm as `x * scale + shift`, in evaluation mode.
+    fn batch_norm(&self, node: &Node) -> Result<(Vec<f64>, Vec<f64>)> {
+        let Op::BatchNorm { eps, .. } = node.op else {
+            return Err(Error::Graph { node: node.name.clone(), why: "is no BatchNorm".into() });
+        };
+        let tensor = |suffix: &str| self.tensor(&format!("{}.{suffix}", node.name));
+        let (weight, bias) = (tensor("weight")?, tensor("bias")?);
+        let (mean, var) = (tensor("running_mean")?, tensor("running_var")?);
+        let scale: Vec<f64> =
+            weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + eps).sqrt()).collect();
+        let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| f64::from(b) - f64::from(m) * s).collect();
+        Ok((scale, shift))
+    }
+
+    /// A convolution or linear layer, with the BatchNorm that alone reads it folded in.
+    fn affine(
+        &mut self,
+        op_type: &str,
+        node: &Node,
+        mut inputs: Vec<String>,
+        attributes: Vec<AttributeProto>,
+    ) -> Result<String> {
+        let name = &node.name;
+        let has_bias = matches!(node.op, Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. });
+        let weights = self.weights;
+        let weight = weights.get(&format!("{name}.weight")).ok_or_else(|| missing(&format!("{name}.weight")))?;
+        let rows = weight.shape[0];
+        let mut bias: Vec<f64> = vec![0.0; rows];
+        if has_bias {
+            bias = self.tensor(&format!("{name}.bias"))?.iter().map(|&b| f64::from(b)).collect();
+        }
+        let mut values: Vec<f64> = weight.data.iter().map(|&w| f64::from(w)).collect();
+        let norm = self.graph.nodes().iter().find(|n| {
+            matches!(n.op, Op::BatchNorm { .. }) && self.graph.node(n.inputs[0]).name == *name && self.folds(n)
+        });
+        if let Some(norm) = norm {
+            let (scale, shift) = self.batch_norm(norm)?;
+            let row = values.len() / rows;
+            for (r, values) in values.chunks_exact_mut(row).enumerate() {
+                values.iter_mut().for_each(|v| *v *= scale[r]);
+                bias[r] = bias[r] * scale[r] + shift[r];
+            }
+        }
+        let shape = weight.shape.clone();
+        inputs.push(self.constant(&format!("{name}.weight"), &shape, &values));
+        if has_bias || norm.is_some() {
+            inputs.push(self.constant(&format!("{name}.bias"), &[rows], &bias));
+        }
+        Ok(self.push(op_type, name, inputs, attributes, ""))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&'a [f32]> {
+        self.weights.get(name).map(|t| t.data.as_slice()).ok_or_else(|| missing(name))
+    }
+
+    /// A float32 constant.
+    fn constant(&mut self, name: &str, shape: &[usize], values: &[f64]) -> String {
+        self.initializers.push(TensorProto {
+            dims: shape.iter().map(|&d| d as i64).collect(),
+            data_type: data_type::FLOAT,
+            name: name.into(),
+            raw_data: values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+            ..TensorProto::default()
+        });
+        name.into()
+    }
+
+    /// Adds an ONNX node; its value is called `output`, or after the node.
+    fn push(
+        &mut self,
+        op_type: &str,
+        name: &str,
+        input: Vec<String>,
+        attribute: Vec<AttributeProto>,
+        output: &str,
+    ) -> String {
+        let output = if output.is_empty() { format!("{name}.out") } else { output.to_owned() };
+        self.nodes.push(NodeProto {
+            input,
+            output: vec![output.clone()],
+            name: name.into(),
+            op_type: op_type.into(),
+            attribute,
+        });
+        output
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::MissingTensor { name: name.into(), expected: Vec::new() }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), i, r#type: attribute_type::INT, ..AttributeProto::default() }
+}
+
+fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    let ints = values.iter().map(|&v| v as i64).collect();
+    AttributeProto { name: name.into(), ints, r#type: attribute_type::INTS, ..AttributeProto::default() }
+}
+
+fn value_info(name: &str, elem_type: i32, shape: Vec<Dimension>) -> ValueInfoProto {
+    let dim = shape.into_iter().map(|d| DimensionProto { value: Some(d) }).collect();
+    let tensor_type = TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+/// Element type of a model's input or output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// 8-bit unsigned.
+    Uint8,
+    /// 32-bit float.
+    Float32,
+    /// Another ONNX type, by its number.
+    Other(i32),
+}
+
+/// A model's input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub element: Element,
+    /// Its dimensions; `None` where the size is free. `None` as a whole where the rank is free too.
+    pub shape: Option<Vec<Option<usize>>>,
+}
+
+/// What can be known of a model file without a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Who wrote the file.
+    pub producer: String,
+    /// Default operator set.
+    pub opset: i64,
+    /// All metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Inputs that are no constants.
+    pub inputs: Vec<Value>,
+    /// Outputs.
+    pub outputs: Vec<Value>,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Whether tensors lie in other files.
+    pub external_data: bool,
+}
+
+/// Reads what a model file says of itself, without building a session.
+///
+/// # Errors
+/// [`Error::Onnx`] for truncated or foreign bytes, and for models without graph, input or output.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection> {
+    let wrong = |why: String| Error::Onnx { why };
+    if bytes.is_empty() {
+        return Err(wrong("the file is empty".into()));
+    }
+    let model = ModelProto::decode(bytes)
+        .map_err(|e| wrong(format!("{} bytes that are no complete ONNX protobuf ({e})", bytes.len())))?;
+    let graph = model.graph.ok_or_else(|| wrong("it holds no graph".into()))?;
+    if model.ir_version == 0 || model.opset_import.is_empty() || graph.node.is_empty() {
+        return Err(wrong("it holds no versions or no nodes: a foreign or damaged file".into()));
+    }
+    let constants: std::collections::BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs: Vec<Value> = graph.input.iter().filter(|v| !constants.contains(v.name.as_str())).map(value).collect();
+    let outputs: Vec<Value> = graph.output.iter().map(value).collect();
+    if inputs.is_empty() || outputs.is_empty() {
+        return Err(wrong(format!("it has {} inputs and {} outputs", inputs.len(), outputs.len())));
+    }
+    let outside = |t: &TensorProto| t.data_location == 1 || !t.external_data.is_empty();
+    let attributes = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_deref());
+    Ok(Inspection {
+        producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
+        opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version),
+        metadata: model.metadata_props.into_iter().map(|p| (p.key, p.value)).collect(),
+        external_data: graph.initializer.iter().chain(attributes).any(outside),
+        inputs,
+        outputs,
+        nodes: graph.node.len(),
+    })
+}
+
+fn value(info: &ValueInfoProto) -> Value {
+    let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let element = match tensor.map_or(0, |t| t.elem_type) {
+        data_type::UINT8 => Element::Uint8,
+        data_type::FLOAT => Element::Float32,
+        other => Element::Other(other),
+    };
+    let size = |d: &DimensionProto| match d.value {
+        Some(Dimension::Value(n)) => usize::try_from(n).ok(),
+        _ => None,
+    };
+    let shape = tensor.and_then(|t| t.shape.as_ref()).map(|s| s.dim.iter().map(size).collect());
+    Value { name: info.name.clone(), element, shape }
+}
