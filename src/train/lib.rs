@@ -1,0 +1,13 @@
+//! How it learns: BYOL pretraining on libtorch. The only crate that links libtorch.
+//!
+//! [`pretrain`](pretrain::pretrain) is a whole run, told by a [`config::RunConfig`]; [`byol::Byol`] is the method alone,
+//! for networks and data of your own. To serve what was learned, use `byol-serve` with the ONNX file that a run leaves.
+
+pub mod byol;
+pub mod device;
+pub mod error;
+pub mod network;
+pub mod optimizer;
+pub mod schedule;
+
+pub use error::{Error, Result};
