@@ -1,2 +1,57 @@
-//! The command `byol`.
-fn main() {}
+//! The command `byol`: parse, call, print. No logic.
+
+mod encoder_args;
+mod export;
+mod output;
+mod summary;
+
+use clap::{Parser, Subcommand};
+use output::Output;
+use std::process::ExitCode;
+
+/// Learn a visual representation from your own unlabelled pictures (BYOL), export it as one ONNX file, and use it.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Arguments {
+    /// Print one JSON object on standard output, for machines. Progress and messages stay on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed (the message names the file, tensor or value); 2 the command line is wrong;
+130 stopped by Ctrl-C, what was learned so far is saved.
+
+Start here:
+  byol pretrain --data photos/ --out run/        learn an encoder from a folder of pictures
+  byol linear-eval run/encoder.onnx --data DIR   how good are its features";
+
+#[derive(Subcommand)]
+enum Command {
+    Export(export::Arguments),
+    Summary(summary::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output { json: arguments.json, quiet: arguments.quiet };
+    let done = match &arguments.command {
+        Command::Export(arguments) => export::run(arguments, &output),
+        Command::Summary(arguments) => summary::run(arguments, &output),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command ends with.
+type Done = Result<ExitCode, Box<dyn std::error::Error>>;

@@ -150,11 +150,8 @@ impl<'a> Writer<'a> {
                 self.affine("Conv", node, inputs, attributes)?
             }
             Op::Linear { .. } => self.affine("Gemm", node, inputs, vec![int("transB", 1)])?,
-            Op::BatchNorm { eps, .. } if self.folds(node) => {
-                // Already inside the layer that it reads.
-                let _ = eps;
-                inputs[0].clone()
-            }
+            // Already inside the layer that it reads.
+            Op::BatchNorm { .. } if self.folds(node) => inputs[0].clone(),
             Op::BatchNorm { .. } => {
                 let (scale, shift) = self.batch_norm(node)?;
                 let shape: &[usize] = match node.shape {

@@ -6,8 +6,6 @@ use prost::Message;
 pub mod data_type {
     pub const FLOAT: i32 = 1;
     pub const UINT8: i32 = 2;
-    pub const INT64: i32 = 7;
-    pub const DOUBLE: i32 = 11;
 }
 
 /// Attribute types (`AttributeProto.AttributeType`).

@@ -358,11 +358,6 @@ impl InputContract {
             out.copy_from_slice(pixels);
             return Ok(());
         }
-        let wrong = |e: &dyn std::fmt::Display| Error::View { why: format!("cannot be resized: {e}") };
-        let kind = if channels == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
-        let source = fir::images::ImageRef::new(w as u32, h as u32, pixels, kind).map_err(|e| wrong(&e))?;
-        let mut target = fir::images::Image::from_slice_u8(self.width as u32, self.height as u32, out, kind)
-            .map_err(|e| wrong(&e))?;
         let mut options = fir::ResizeOptions::new().resize_alg(self.filter.algorithm());
         if let Resize::ShortSide(short) = self.resize {
             // torchvision: short side to `short`, long side truncated, then the centre, its corner rounded.
@@ -372,7 +367,11 @@ impl InputContract {
             let (fx, fy) = (w as f64 / scaled_w as f64, h as f64 / scaled_h as f64);
             options = options.crop(x * fx, y * fy, self.width as f64 * fx, self.height as f64 * fy);
         }
-        fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| wrong(&e))
+        if channels == 1 {
+            resample::<fir::pixels::U8>(pixels, (w, h), out, (self.width, self.height), &options)
+        } else {
+            resample::<fir::pixels::U8x3>(pixels, (w, h), out, (self.width, self.height), &options)
+        }
     }
 
     /// Normalises a prepared picture: uint8 `[height, width, channels]` to float32 `[channels, height, width]`.
@@ -458,4 +457,20 @@ impl InputContract {
         contract.validate()?;
         Ok(Some(contract))
     }
+}
+
+/// Resamples packed pixels of one type. (The resizer's own dispatch over all pixel types costs minutes of compilation.)
+fn resample<P: fir::PixelTrait>(
+    pixels: &[u8],
+    (width, height): (usize, usize),
+    out: &mut [u8],
+    (new_width, new_height): (usize, usize),
+    options: &fir::ResizeOptions,
+) -> Result<()> {
+    let wrong = |why: String| Error::View { why: format!("cannot be resized: {why}") };
+    let source = fir::images::TypedImageRef::<P>::from_buffer(width as u32, height as u32, pixels)
+        .map_err(|e| wrong(e.to_string()))?;
+    let mut target = fir::images::TypedImage::<P>::from_buffer(new_width as u32, new_height as u32, out)
+        .map_err(|e| wrong(e.to_string()))?;
+    fir::Resizer::new().resize_typed(&source, &mut target, options).map_err(|e| wrong(e.to_string()))
 }

@@ -69,8 +69,21 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`], [`Error::Limit`], [`Error::WeightsFile`] for a damaged file or another element type.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_with_metadata(path).map(|(weights, _)| weights)
+    }
+
+    /// As [`Weights::load`], with the file's text metadata.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn load_with_metadata(path: &Path) -> Result<(Self, BTreeMap<String, String>)> {
         let bytes = file::read(path, MAX_FILE_BYTES)?;
-        Self::from_bytes(&bytes).map_err(|why| Error::WeightsFile { path: path.into(), why })
+        let parsed = || {
+            let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
+            let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+            Ok((Self::from_bytes(&bytes)?, metadata))
+        };
+        parsed().map_err(|why| Error::WeightsFile { path: path.into(), why })
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, String> {

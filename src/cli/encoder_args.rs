@@ -1,0 +1,72 @@
+//! The flags that choose an encoder.
+
+use byol_model::encoder::{EncoderConfig, Pool, Stem};
+use clap::Args;
+
+/// Flags that override an encoder configuration.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Encoder")]
+pub struct EncoderArgs {
+    /// Architecture: resnet18, resnet34 or resnet50.
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
+    /// First layers: standard (about 224 pixels), small (about 32 pixels) or small-stride2.
+    #[arg(long)]
+    pub stem: Option<Stem>,
+    /// Channels of the first stage; the published networks have 64.
+    #[arg(long)]
+    pub width: Option<usize>,
+    /// Blocks of each stage, e.g. 1,1,1, instead of the architecture's own.
+    #[arg(long, value_delimiter = ',', value_name = "N,..")]
+    pub blocks: Option<Vec<usize>>,
+    /// Input channels: 1 for gray, 3 for RGB, others for tensors.
+    #[arg(long)]
+    pub channels: Option<usize>,
+    /// Height and width of the input in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+    /// How a feature map becomes features: average, max, or grid2 (pooled to 2 x 2 and flattened; any number).
+    #[arg(long)]
+    pub pool: Option<Pool>,
+    /// Stages whose pooled maps are the features, e.g. 3,4; the last by default.
+    #[arg(long, value_delimiter = ',', value_name = "STAGE,..")]
+    pub read: Option<Vec<usize>>,
+}
+
+impl EncoderArgs {
+    /// Applies the flags that were given. A picture of at most 64 pixels gets the small stem unless one is named.
+    pub fn apply(&self, config: &mut EncoderConfig) {
+        let set = |from: &Option<usize>, to: &mut usize| {
+            if let Some(value) = from {
+                *to = *value;
+            }
+        };
+        set(&self.width, &mut config.width);
+        set(&self.channels, &mut config.channels);
+        set(&self.image_size, &mut config.image_size);
+        if let Some(name) = &self.encoder {
+            config.name.clone_from(name);
+        }
+        if let Some(pool) = self.pool {
+            config.pool = pool;
+        }
+        match self.stem {
+            Some(stem) => config.stem = stem,
+            None if self.image_size.is_some_and(|size| size <= 64) => config.stem = Stem::Small,
+            None => {}
+        }
+        if self.blocks.is_some() {
+            config.blocks.clone_from(&self.blocks);
+        }
+        if self.read.is_some() {
+            config.read.clone_from(&self.read);
+        }
+    }
+
+    /// The configuration that the flags describe, over the defaults.
+    pub fn config(&self) -> EncoderConfig {
+        let mut config = EncoderConfig::default();
+        self.apply(&mut config);
+        config
+    }
+}

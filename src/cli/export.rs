@@ -1,0 +1,118 @@
+//! `byol export`: an encoder becomes one ONNX file.
+
+use crate::Done;
+use crate::encoder_args::EncoderArgs;
+use crate::output::Output;
+use byol_model::encoder::EncoderConfig;
+use byol_model::onnx;
+use byol_model::picture::InputContract;
+use byol_model::weights::Weights;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Write an encoder as one self-describing ONNX file.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  byol export run/                                         the encoder of a run, to run/encoder.onnx
+  byol export run/ -o clothes.onnx
+  byol export --encoder resnet18 --image-size 224 -o untrained.onnx
+  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's weights by name")]
+pub struct Arguments {
+    /// Folder of a run, or an encoder.safetensors of one.
+    #[arg(conflicts_with = "encoder", required_unless_present = "encoder")]
+    run: Option<PathBuf>,
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    /// Weights under torchvision's names (safetensors); without them the encoder is untrained.
+    #[arg(long, value_name = "FILE", requires = "encoder")]
+    weights: Option<PathBuf>,
+    /// Seed of an untrained encoder's weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File to write; RUN/encoder.onnx by default.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    let (config, contract, weights, mut metadata) = match &arguments.run {
+        Some(run) => of_run(run)?,
+        None => of_flags(arguments)?,
+    };
+    metadata.insert("encoder".into(), serde_json::to_string(&config)?);
+    let graph = config.build()?;
+    let bytes = onnx::write(&onnx::Export { graph: &graph, weights: &weights, contract: &contract, metadata })?;
+    let path = match (&arguments.output, &arguments.run) {
+        (Some(path), _) => path.clone(),
+        (None, Some(run)) => folder_of(run).join("encoder.onnx"),
+        (None, None) => PathBuf::from("encoder.onnx"),
+    };
+    byol_model::file::write_atomic(&path, &bytes)?;
+    let sha256 = byol_model::sha256_hex(&bytes);
+    let result = json!({
+        "file": path, "bytes": bytes.len(), "sha256": sha256, "dimension": graph.dimension(),
+        "input": [contract.height, contract.width, contract.channels],
+    });
+    output.result(&result, || {
+        println!(
+            "{}: {} of {} x {} x {} pixels to {} features, {} bytes, sha256 {sha256}",
+            path.display(),
+            config.name,
+            contract.height,
+            contract.width,
+            contract.channels,
+            graph.dimension(),
+            bytes.len()
+        );
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+type Parts = (EncoderConfig, InputContract, Weights, BTreeMap<String, String>);
+
+/// The encoder that the flags describe.
+fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> {
+    let config = arguments.encoder.config();
+    let graph = config.build()?;
+    let mut metadata = BTreeMap::new();
+    let weights = match &arguments.weights {
+        Some(path) => {
+            let mut weights = Weights::load(path)?;
+            // A classifier's last layer is no part of an encoder.
+            for name in ["fc.weight", "fc.bias"] {
+                weights.remove(name);
+            }
+            weights
+        }
+        None => {
+            metadata.insert("seed".into(), arguments.seed.to_string());
+            metadata.insert("trained".into(), "false".into());
+            Weights::init(&graph, arguments.seed)
+        }
+    };
+    let contract = InputContract::square(config.channels, config.image_size);
+    Ok((config, contract, weights, metadata))
+}
+
+/// The encoder that a run has learned.
+fn of_run(run: &Path) -> Result<Parts, Box<dyn std::error::Error>> {
+    let file = if run.is_dir() { run.join("encoder.safetensors") } else { run.to_owned() };
+    let (weights, metadata) = Weights::load_with_metadata(&file)?;
+    let config = metadata
+        .get("byol.encoder")
+        .ok_or_else(|| format!("{} has no metadata byol.encoder: it is no encoder of a run", file.display()))?;
+    let config: EncoderConfig =
+        serde_json::from_str(config).map_err(|e| format!("{}: metadata byol.encoder: {e}", file.display()))?;
+    let contract = InputContract::from_metadata(&metadata)?
+        .ok_or_else(|| format!("{} has no metadata byol.input.*", file.display()))?;
+    let kept = metadata.iter().filter(|(key, _)| !key.starts_with("byol.input."));
+    let kept = kept.filter_map(|(k, v)| Some((k.strip_prefix("byol.")?.to_owned(), v.clone()))).collect();
+    Ok((config, contract, weights, kept))
+}
+
+fn folder_of(run: &Path) -> PathBuf {
+    if run.is_dir() { run.to_owned() } else { run.parent().unwrap_or(Path::new(".")).to_owned() }
+}
