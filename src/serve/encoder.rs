@@ -1,0 +1,740 @@
+//! A model file that turns pictures into features.
+//!
+//! An [`Encoder`] is opened once and shared: all its calls take `&self`, come from any thread, and wait for a free
+//! session of its pool. The input contract in the file decides how pictures become input, so that a picture means
+//! the same here as it did in training.
+//!
+//! A long call is cut into micro-batches whose pictures are decoded and resized while the one before is inferred
+//! ([`crate::pipeline`]). The features of a picture do not depend on what else is in its call.
+//!
+//! Files are checked before ONNX Runtime sees them: size, form, kind of input and output, and that all tensors lie in
+//! the file itself. One input is fed, of either kind:
+//! - `uint8 [n, height, width, channels]`, as byol exports it, with the normalisation in the graph;
+//! - `float32 [n, channels, height, width]`, as other exporters write it; normalised here. Such a file carries no
+//!   contract, so pass [`EncoderOptions::contract`], or accept [`assumed_contract`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use byol_model::onnx::{self, Element, Inspection, Value};
+use byol_model::picture::{InputContract, Limits, Picture, PictureView, Resize};
+use ort::ep;
+use ort::session::{RunOptions, Session};
+use ort::value::TensorRef;
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::pipeline;
+use crate::runtime::Runtime;
+
+/// How to open an encoder.
+#[derive(Clone, Debug)]
+pub struct EncoderOptions {
+    /// Calls that may be inferred at the same time; each has a session with its own copy of the weights. 0 means 1:
+    /// one session at a time uses all threads, which is the fastest for the memory unless the encoder is tiny.
+    pub sessions: usize,
+    /// How pictures become input; overrides what the file says, and is needed where it says nothing.
+    pub contract: Option<InputContract>,
+    /// The file must have this SHA-256 (hexadecimal).
+    pub expected_sha256: Option<String>,
+    /// The output that holds the features; `None` takes `features`, or else the first float32 output.
+    pub output: Option<String>,
+    /// Largest model file that is read.
+    pub max_model_bytes: u64,
+    /// Largest picture that is decoded.
+    pub limits: Limits,
+}
+
+impl Default for EncoderOptions {
+    fn default() -> Self {
+        Self {
+            sessions: 0,
+            contract: None,
+            expected_sha256: None,
+            output: None,
+            // An ONNX file is one protobuf message, which ends there.
+            max_model_bytes: 1 << 31,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Input that is already resized.
+#[derive(Clone, Copy, Debug)]
+pub enum InputTensor<'a> {
+    /// Pixels `[n, height, width, channels]`, 0 to 255, not normalised.
+    U8 {
+        /// The four sizes.
+        shape: [usize; 4],
+        /// The pixels, without gaps.
+        data: &'a [u8],
+    },
+    /// Normalised values `[n, channels, height, width]`; only for a model whose input is float32.
+    F32 {
+        /// The four sizes.
+        shape: [usize; 4],
+        /// The values, without gaps.
+        data: &'a [f32],
+    },
+}
+
+/// An opened model.
+pub struct Encoder {
+    runtime: Arc<Runtime>,
+    pool: Pool,
+    /// The file, or a name for bytes from memory: what errors name.
+    path: PathBuf,
+    input: Port,
+    output: String,
+    /// The only batch size that the model takes, where it takes only one.
+    fixed_batch: Option<usize>,
+    dimension: usize,
+    contract: InputContract,
+    limits: Limits,
+    sha256: String,
+    metadata: BTreeMap<String, String>,
+}
+
+/// The model's input.
+struct Port {
+    name: String,
+    kind: InputKind,
+}
+
+/// What a model's input holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputKind {
+    /// `[n, height, width, channels]`
+    U8,
+    /// `[n, channels, height, width]`
+    F32,
+}
+
+/// A micro-batch as it goes in.
+#[derive(Clone, Copy)]
+pub(crate) enum Pixels<'a> {
+    U8(&'a [u8]),
+    F32(&'a [f32]),
+}
+
+/// Pixel bytes of a micro-batch: four pictures of 224 x 224 x 3. Larger ones are no faster, but ONNX Runtime's largest
+/// tensors grow with them until every run fetches its memory from the system anew (docs/results.md).
+const MICRO_BATCH_BYTES: usize = 4 * 224 * 224 * 3;
+/// Most pictures of a micro-batch, however small they are.
+const MICRO_BATCH_LIMIT: usize = 64;
+
+impl Encoder {
+    /// Opens a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::TooLarge`], [`Error::ModelInvalid`], [`Error::ModelUnsupported`], [`Error::ModelHash`]
+    /// or [`Error::Runtime`], each with the file's name.
+    pub fn open(runtime: &Arc<Runtime>, path: &Path, options: &EncoderOptions) -> Result<Self> {
+        let bytes = read(path, options.max_model_bytes)?;
+        Self::build(runtime, path, &bytes, options)
+    }
+
+    /// Opens a model that lies in memory. The bytes are not needed afterwards.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::open`], with `model in memory` for the file's name.
+    pub fn from_bytes(runtime: &Arc<Runtime>, bytes: &[u8], options: &EncoderOptions) -> Result<Self> {
+        let path = Path::new("model in memory");
+        let found = bytes.len() as u64;
+        if found > options.max_model_bytes {
+            return Err(Error::TooLarge { path: path.into(), found, limit: options.max_model_bytes });
+        }
+        Self::build(runtime, path, bytes, options)
+    }
+
+    fn build(runtime: &Arc<Runtime>, path: &Path, bytes: &[u8], options: &EncoderOptions) -> Result<Self> {
+        let sha256 = byol_model::sha256_hex(bytes);
+        if let Some(expected) = &options.expected_sha256
+            && !expected.eq_ignore_ascii_case(&sha256)
+        {
+            return Err(Error::ModelHash { path: path.into(), expected: expected.clone(), found: sha256 });
+        }
+        let unsupported = |why: String| Error::ModelUnsupported { path: path.into(), why };
+        let invalid = |source| Error::ModelInvalid { path: path.into(), source };
+        let inspection = onnx::inspect(bytes).map_err(invalid)?;
+        if inspection.external_data {
+            return Err(unsupported("it keeps tensors in other files, which is not allowed".into()));
+        }
+        let (input, shape) = input(&inspection).map_err(unsupported)?;
+        let written = InputContract::from_metadata(&inspection.metadata).map_err(invalid)?;
+        let contract = match options.contract.clone().or(written) {
+            Some(contract) => contract,
+            None => assumed_contract(input.picture_sizes(shape)).map_err(unsupported)?,
+        };
+        contract.validate().map_err(invalid)?;
+        check_contract(&contract, &input, shape).map_err(unsupported)?;
+        let output = output(&inspection, options.output.as_deref()).map_err(unsupported)?;
+        let static_dimension = output.shape.as_ref().and_then(|shape| shape.iter().skip(1).copied().product());
+        let output = output.name.clone();
+
+        let sessions = options.sessions.max(1);
+        let sessions = (0..sessions).map(|_| session(runtime, path, bytes)).collect::<Result<Vec<Session>>>()?;
+        let mut encoder = Self {
+            runtime: Arc::clone(runtime),
+            pool: Pool::new(sessions),
+            path: path.into(),
+            input,
+            output,
+            fixed_batch: shape[0],
+            dimension: static_dimension.unwrap_or(0),
+            contract,
+            limits: options.limits,
+            sha256,
+            metadata: inspection.metadata,
+        };
+        if static_dimension.is_none() {
+            encoder.dimension = encoder.measure_dimension()?;
+        }
+        if encoder.dimension == 0 {
+            return Err(unsupported(format!("its output {:?} is empty", encoder.output)));
+        }
+        Ok(encoder)
+    }
+
+    /// Number of features of one picture.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// How a picture becomes input.
+    pub fn contract(&self) -> &InputContract {
+        &self.contract
+    }
+
+    /// SHA-256 of the model file, hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// All metadata of the model file.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The model's file; `model in memory` for [`Encoder::from_bytes`].
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The runtime that it runs on.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Number of calls that may be inferred at the same time.
+    pub fn sessions(&self) -> usize {
+        self.pool.size
+    }
+
+    /// Features of pictures in memory: picture `i` goes to `out[i * row_stride..]`, `dimension` values.
+    ///
+    /// With `items`, one for each picture, a bad picture is reported there, its row is left alone, and the others go
+    /// on; without, the first bad picture fails the call. Nothing is written unless the call succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Item`] names the first bad picture; [`Error::DimensionMismatch`] for an `out`, `row_stride` or `items`
+    /// of the wrong size; [`Error::Cancelled`], [`Error::Deadline`], [`Error::Runtime`].
+    pub fn extract(
+        &self,
+        pictures: &[PictureView<'_>],
+        out: &mut [f32],
+        row_stride: usize,
+        items: Option<&mut [Result<()>]>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let prepare =
+            |index: usize, pixels: &mut [u8]| Ok(self.contract.prepare(pictures[index], pixels)?);
+        self.extract_with(pictures.len(), &prepare, out, row_stride, items, cancel)
+    }
+
+    /// Features of encoded pictures (JPEG, PNG, ...), each the bytes of one file. Otherwise as [`Encoder::extract`].
+    ///
+    /// # Errors
+    /// Those of [`Encoder::extract`].
+    pub fn extract_encoded(
+        &self,
+        pictures: &[&[u8]],
+        out: &mut [f32],
+        row_stride: usize,
+        items: Option<&mut [Result<()>]>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let prepare = |index: usize, pixels: &mut [u8]| {
+            let picture = Picture::decode(pictures[index], &self.limits, "picture")?;
+            Ok(self.contract.prepare(picture.view(), pixels)?)
+        };
+        self.extract_with(pictures.len(), &prepare, out, row_stride, items, cancel)
+    }
+
+    /// Features of picture files. Otherwise as [`Encoder::extract`].
+    ///
+    /// # Errors
+    /// Those of [`Encoder::extract`]; the bad item's error names its file.
+    pub fn extract_files(
+        &self,
+        paths: &[PathBuf],
+        out: &mut [f32],
+        row_stride: usize,
+        items: Option<&mut [Result<()>]>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let prepare = |index: usize, pixels: &mut [u8]| {
+            let picture = Picture::open(&paths[index], &self.limits)?;
+            Ok(self.contract.prepare(picture.view(), pixels)?)
+        };
+        self.extract_with(paths.len(), &prepare, out, row_stride, items, cancel)
+    }
+
+    /// Features of input that is already resized. Otherwise as [`Encoder::extract`] without `items`.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::extract`]; [`Error::DimensionMismatch`] where the tensor does not fit the contract or the
+    /// model.
+    pub fn extract_tensor(
+        &self,
+        tensor: InputTensor<'_>,
+        out: &mut [f32],
+        row_stride: usize,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let InputContract { channels, height, width, .. } = self.contract;
+        let (shape, expected, len) = match tensor {
+            InputTensor::U8 { shape, data } => (shape, [height, width, channels], data.len()),
+            InputTensor::F32 { shape, data } => (shape, [channels, height, width], data.len()),
+        };
+        const SIZES: [&str; 3] = ["Input tensor, dimension 1", "Input tensor, dimension 2", "Input tensor, dimension 3"];
+        for ((what, expected), found) in SIZES.into_iter().zip(expected).zip(shape[1..].iter().copied()) {
+            same(what, expected, found)?;
+        }
+        let values = expected.iter().product::<usize>();
+        let [n, ..] = shape;
+        same("Input tensor, values", n.checked_mul(values).unwrap_or(usize::MAX), len)?;
+        match (self.input.kind, tensor) {
+            (InputKind::U8, InputTensor::F32 { .. }) => Err(Error::ModelUnsupported {
+                path: self.path.clone(),
+                why: "its input is uint8 [n, height, width, channels] and normalised inside; float32 cannot be fed".into(),
+            }),
+            (InputKind::F32, InputTensor::U8 { data, .. }) => {
+                let prepare = |index: usize, pixels: &mut [u8]| {
+                    pixels.copy_from_slice(&data[index * values..(index + 1) * values]);
+                    Ok(())
+                };
+                self.extract_with(n, &prepare, out, row_stride, None, cancel)
+            }
+            (_, tensor) => {
+                self.check_rows(n, out.len(), row_stride)?;
+                let mut staged = self.staging(n)?;
+                let batch = self.micro_batch();
+                for (i, rows) in staged.chunks_mut(batch * self.dimension).enumerate() {
+                    let first = i * batch;
+                    let count = rows.len() / self.dimension;
+                    let range = first * values..(first + count) * values;
+                    let pixels = match tensor {
+                        InputTensor::U8 { data, .. } => Pixels::U8(&data[range]),
+                        InputTensor::F32 { data, .. } => Pixels::F32(&data[range]),
+                    };
+                    self.infer(pixels, count, rows, cancel)?;
+                    for (index, row) in (first..).zip(rows.chunks(self.dimension)) {
+                        finite(index, row).map_err(|e| item(index, e))?;
+                    }
+                }
+                self.publish(&staged, out, row_stride, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// The way of all calls but [`Encoder::extract_tensor`]: `prepare` writes one picture's pixels.
+    fn extract_with(
+        &self,
+        n: usize,
+        prepare: &pipeline::Prepare<'_>,
+        out: &mut [f32],
+        row_stride: usize,
+        items: Option<&mut [Result<()>]>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        self.check_rows(n, out.len(), row_stride)?;
+        if let Some(items) = &items {
+            same("Item results", n, items.len())?;
+        }
+        let mut staged = self.staging(n)?;
+        let mut outcomes = Vec::with_capacity(if items.is_some() { n } else { 0 });
+        let dimension = self.dimension;
+        pipeline::stream(self, n, self.micro_batch(), prepare, cancel, &mut |range, results, features| {
+            for (index, result) in range.clone().zip(results.drain(..)) {
+                match result {
+                    result if items.is_some() => outcomes.push(result),
+                    result => result.map_err(|e| item(index, e))?,
+                }
+            }
+            staged[range.start * dimension..range.end * dimension].copy_from_slice(features);
+            Ok(())
+        })?;
+        self.publish(&staged, out, row_stride, items.is_some().then_some(&outcomes));
+        if let Some(items) = items {
+            for (slot, outcome) in items.iter_mut().zip(outcomes) {
+                *slot = outcome;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies finished rows to the caller; those with an error are left out.
+    fn publish(&self, staged: &[f32], out: &mut [f32], row_stride: usize, outcomes: Option<&Vec<Result<()>>>) {
+        // The last row may be shorter than the stride, which `chunks_mut` allows.
+        for (index, (row, target)) in staged.chunks(self.dimension).zip(out.chunks_mut(row_stride)).enumerate() {
+            if outcomes.is_none_or(|outcomes| outcomes[index].is_ok()) {
+                target[..self.dimension].copy_from_slice(row);
+            }
+        }
+    }
+
+    fn check_rows(&self, n: usize, len: usize, row_stride: usize) -> Result<()> {
+        if row_stride < self.dimension {
+            return Err(Error::DimensionMismatch { what: "Row stride", expected: self.dimension, found: row_stride });
+        }
+        let needed = match n.checked_sub(1) {
+            None => 0,
+            Some(last) => {
+                last.checked_mul(row_stride).and_then(|at| at.checked_add(self.dimension)).unwrap_or(usize::MAX)
+            }
+        };
+        if len < needed {
+            return Err(Error::DimensionMismatch { what: "Output values", expected: needed, found: len });
+        }
+        Ok(())
+    }
+
+    /// Room for the features of `n` pictures until the whole call has succeeded.
+    fn staging(&self, n: usize) -> Result<Vec<f32>> {
+        let len = n * self.dimension;
+        let mut staged = Vec::new();
+        staged.try_reserve_exact(len).map_err(|_| Error::NoMemory { bytes: len.saturating_mul(size_of::<f32>()) })?;
+        staged.resize(len, 0.0);
+        Ok(staged)
+    }
+
+    /// Number of pictures that are inferred at once.
+    pub(crate) fn micro_batch(&self) -> usize {
+        let fitting = MICRO_BATCH_BYTES / self.contract.bytes().max(1);
+        self.fixed_batch.unwrap_or(fitting.clamp(1, MICRO_BATCH_LIMIT))
+    }
+
+    pub(crate) fn has_fixed_batch(&self) -> bool {
+        self.fixed_batch.is_some()
+    }
+
+    pub(crate) fn input_kind(&self) -> InputKind {
+        self.input.kind
+    }
+
+    /// Runs the model on `n` pictures, at most [`Encoder::micro_batch`] of them where it takes only one batch size.
+    pub(crate) fn infer(&self, pixels: Pixels<'_>, n: usize, features: &mut [f32], cancel: &Cancel) -> Result<()> {
+        self.run(pixels, n, cancel, &mut |values| {
+            let rows = self.fixed_batch.unwrap_or(n);
+            if values.len() != rows * self.dimension {
+                return Err(format!("{} values for {rows} pictures, expected {} each", values.len(), self.dimension));
+            }
+            features.copy_from_slice(&values[..n * self.dimension]);
+            Ok(())
+        })
+    }
+
+    /// Runs the model and shows `take` its output; what `take` objects to becomes an error about the output.
+    fn run(
+        &self,
+        pixels: Pixels<'_>,
+        n: usize,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&[f32]) -> Result<(), String>,
+    ) -> Result<()> {
+        let InputContract { channels, height, width, .. } = self.contract;
+        let rows = self.fixed_batch.unwrap_or(n);
+        // A model with one batch size gets empty pictures behind the last ones.
+        let len = rows * self.contract.bytes();
+        let (whole_u8, whole_f32);
+        let pixels = match pixels {
+            Pixels::U8(pixels) if pixels.len() != len => {
+                whole_u8 = padded(pixels, len);
+                Pixels::U8(&whole_u8)
+            }
+            Pixels::F32(pixels) if pixels.len() != len => {
+                whole_f32 = padded(pixels, len);
+                Pixels::F32(&whole_f32)
+            }
+            pixels => pixels,
+        };
+        let failed = |e: ort::Error| Error::runtime(&self.path, e.code() as i32, e.message());
+        let input: ort::session::SessionInputValue<'_> = match pixels {
+            Pixels::U8(pixels) => {
+                TensorRef::from_array_view(([rows, height, width, channels], pixels)).map_err(failed)?.into()
+            }
+            Pixels::F32(pixels) => {
+                TensorRef::from_array_view(([rows, channels, height, width], pixels)).map_err(failed)?.into()
+            }
+        };
+        let options = Arc::new(RunOptions::new().map_err(failed)?);
+        let mut lease = self.pool.checkout(cancel)?;
+        let watched = self.runtime.watch.watch(cancel, &options);
+        let outputs = lease.session().run_with_options(ort::inputs![self.input.name.as_str() => input], &options);
+        drop(watched);
+        // A run that was told to stop fails with words of its own; what counts is why.
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(e) => return Err(cancel.check().err().unwrap_or_else(|| failed(e))),
+        };
+        let wrong = |why: String| Error::ModelUnsupported {
+            path: self.path.clone(),
+            why: format!("its output {:?} has {why}", self.output),
+        };
+        let output = outputs.get(&self.output).ok_or_else(|| wrong("no value".into()))?;
+        let (_, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
+        take(values).map_err(wrong)
+    }
+
+    /// Number of features of a model that does not say: those of one black picture.
+    fn measure_dimension(&self) -> Result<usize> {
+        let rows = self.fixed_batch.unwrap_or(1);
+        let len = self.contract.bytes();
+        let (black_u8, black_f32) = (vec![0_u8; len], vec![0_f32; len]);
+        let pixels = match self.input.kind {
+            InputKind::U8 => Pixels::U8(&black_u8),
+            InputKind::F32 => Pixels::F32(&black_f32),
+        };
+        let mut dimension = 0;
+        self.run(pixels, 1, &Cancel::new(), &mut |values| {
+            dimension = values.len() / rows;
+            match values.len() % rows {
+                0 => Ok(()),
+                _ => Err(format!("{} values for {rows} pictures", values.len())),
+            }
+        })?;
+        Ok(dimension)
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder")
+            .field("path", &self.path)
+            .field("sha256", &self.sha256)
+            .field("contract", &self.contract)
+            .field("dimension", &self.dimension)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    /// Channels, height and width out of the sizes of the input.
+    fn picture_sizes(&self, [_, a, b, c]: [Option<usize>; 4]) -> [Option<usize>; 3] {
+        match self.kind {
+            InputKind::U8 => [c, a, b],
+            InputKind::F32 => [a, b, c],
+        }
+    }
+}
+
+/// The contract of a model that does not carry one: as [`InputContract::square`] for its input size, and 224 pixels or
+/// 3 channels where that is free. Most published encoders of photographs want exactly this; for others pass
+/// [`EncoderOptions::contract`]. `sizes` are channels, height and width.
+///
+/// # Errors
+/// A sentence on why a contract has to be passed.
+pub fn assumed_contract(sizes: [Option<usize>; 3]) -> Result<InputContract, String> {
+    let [channels, height, width] = sizes;
+    let channels = channels.unwrap_or(3);
+    if channels != 1 && channels != 3 {
+        return Err(format!("its input has {channels} channels, so an input contract has to be passed"));
+    }
+    let height = height.or(width).unwrap_or(224);
+    let width = width.unwrap_or(height);
+    if height == width {
+        return Ok(InputContract::square(channels, height));
+    }
+    let resize = Resize::Stretch;
+    Ok(InputContract { height, width, resize, ..InputContract::square(channels, height.max(width)) })
+}
+
+/// The model's one input and its sizes, or why it cannot be fed.
+fn input(inspection: &Inspection) -> Result<(Port, [Option<usize>; 4]), String> {
+    let [value] = &inspection.inputs[..] else {
+        let names: Vec<&str> = inspection.inputs.iter().map(|value| value.name.as_str()).collect();
+        return Err(format!("it has {} inputs ({}), an encoder has one", names.len(), names.join(", ")));
+    };
+    let kind = match value.element {
+        Element::Uint8 => InputKind::U8,
+        Element::Float32 => InputKind::F32,
+        Element::Other(number) => {
+            return Err(format!("its input {:?} is of ONNX type {number}, not uint8 or float32", value.name));
+        }
+    };
+    let Some(&[n, a, b, c]) = value.shape.as_deref() else {
+        let rank = value.shape.as_ref().map_or("no fixed number of".into(), |shape| shape.len().to_string());
+        return Err(format!("its input {:?} has {rank} dimensions, pictures have 4", value.name));
+    };
+    if [n, a, b, c].contains(&Some(0)) {
+        return Err(format!("its input {:?} has a dimension of 0", value.name));
+    }
+    Ok((Port { name: value.name.clone(), kind }, [n, a, b, c]))
+}
+
+/// The output to read, or why there is none.
+fn output<'a>(inspection: &'a Inspection, asked: Option<&str>) -> Result<&'a Value, String> {
+    let outputs = &inspection.outputs;
+    let found = match asked {
+        Some(name) => outputs.iter().find(|value| value.name == name),
+        None => outputs
+            .iter()
+            .find(|value| value.name == "features")
+            .or_else(|| outputs.iter().find(|value| value.element == Element::Float32))
+            .or(outputs.first()),
+    };
+    let found = found.ok_or_else(|| {
+        let names: Vec<&str> = outputs.iter().map(|value| value.name.as_str()).collect();
+        format!("it has no output {:?}; its outputs are {}", asked.unwrap_or("features"), names.join(", "))
+    })?;
+    if found.element != Element::Float32 {
+        return Err(format!("its output {:?} is not float32", found.name));
+    }
+    if found.shape.as_ref().is_some_and(|shape| shape.len() < 2) {
+        return Err(format!("its output {:?} is not one row per picture", found.name));
+    }
+    Ok(found)
+}
+
+fn check_contract(contract: &InputContract, input: &Port, shape: [Option<usize>; 4]) -> Result<(), String> {
+    let InputContract { channels, height, width, .. } = *contract;
+    let fits = input.picture_sizes(shape).into_iter().zip([channels, height, width]);
+    if fits.into_iter().all(|(model, contract)| model.is_none_or(|model| model == contract)) {
+        return Ok(());
+    }
+    let sizes = shape.map(|size| size.map_or("?".into(), |size| size.to_string()));
+    Err(format!(
+        "its input {:?} is [{}], which does not fit the contract's {channels} channels of {height} x {width}",
+        input.name,
+        sizes.join(", ")
+    ))
+}
+
+/// A session that gives its memory back after each run: no arena, no memory pattern.
+fn session(runtime: &Runtime, path: &Path, bytes: &[u8]) -> Result<Session> {
+    let build = || -> ort::Result<Session> {
+        Session::builder(&runtime.environment)?
+            .with_no_environment_execution_providers()?
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+            .with_memory_pattern(false)?
+            // Tensors in other files are refused above; should one escape that check, this is where it would be read.
+            .with_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/denied")?
+            .commit_from_memory(bytes)
+    };
+    build().map_err(|e| Error::runtime(path, e.code() as i32, e.message()))
+}
+
+/// Reads a regular file of at most `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let io = |e| Error::io(path)(e);
+    // Asked before opening, because opening a pipe waits for its writer.
+    let metadata = fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    let too_large = |found| Error::TooLarge { path: path.into(), found, limit };
+    if metadata.len() > limit {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room })?;
+    // One byte more than allowed, should the file have grown since.
+    File::open(path).map_err(io)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    let found = bytes.len() as u64;
+    if found > limit { Err(too_large(found)) } else { Ok(bytes) }
+}
+
+fn padded<T: Copy + Default>(values: &[T], len: usize) -> Vec<T> {
+    let mut padded = values.to_vec();
+    padded.resize(len, T::default());
+    padded
+}
+
+/// Ties an error to its picture; what is not the picture's fault stays as it is.
+pub(crate) fn item(index: usize, error: Error) -> Error {
+    match error {
+        Error::Cancelled | Error::Deadline => error,
+        error => Error::Item { index, source: Box::new(error) },
+    }
+}
+
+/// Checks that one picture's features are finite.
+pub(crate) fn finite(row: usize, features: &[f32]) -> Result<()> {
+    match features.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(column) => Err(Error::NonFinite { row, column, value: features[column] }),
+    }
+}
+
+fn same(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(Error::DimensionMismatch { what, expected, found }) }
+}
+
+/// The sessions of an encoder. [`Session::run`] needs a session for itself, so a call takes one out and puts it back.
+struct Pool {
+    free: Mutex<Vec<Session>>,
+    returned: Condvar,
+    size: usize,
+}
+
+/// A session that is taken out.
+struct Lease<'a> {
+    pool: &'a Pool,
+    /// `None` only while it is put back.
+    session: Option<Session>,
+}
+
+impl Pool {
+    fn new(sessions: Vec<Session>) -> Self {
+        Self { size: sessions.len(), free: Mutex::new(sessions), returned: Condvar::new() }
+    }
+
+    /// Waits for a free session.
+    fn checkout(&self, cancel: &Cancel) -> Result<Lease<'_>> {
+        /// How often a waiting call looks at its `cancel`.
+        const LOOK: Duration = Duration::from_millis(5);
+        let mut free = self.locked();
+        loop {
+            cancel.check()?;
+            if let Some(session) = free.pop() {
+                return Ok(Lease { pool: self, session: Some(session) });
+            }
+            free = self.returned.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease<'_> {
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a lease holds its session until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.pool.locked().extend(self.session.take());
+        self.pool.returned.notify_one();
+    }
+}

@@ -1,0 +1,23 @@
+//! How an encoder is used. The only crate that loads ONNX Runtime; no libtorch.
+//!
+//! - [`runtime`]: ONNX Runtime, one per process.
+//! - [`encoder`]: a model file that turns pictures into features, one call at a time; [`pipeline`] for data sets.
+//! - [`cancel`]: stops any of it from another thread.
+
+mod atomic;
+pub mod cancel;
+pub mod encoder;
+pub mod error;
+pub mod features;
+pub mod head;
+pub mod knn;
+pub mod metrics;
+mod npy;
+mod pass;
+pub mod pipeline;
+pub mod runtime;
+pub mod solver;
+mod statistics;
+mod watch;
+
+pub use error::{Error, Result};
