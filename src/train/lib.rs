@@ -3,11 +3,14 @@
 //! [`pretrain`](pretrain::pretrain) is a whole run, told by a [`config::RunConfig`]; [`byol::Byol`] is the method alone,
 //! for networks and data of your own. To serve what was learned, use `byol-serve` with the ONNX file that a run leaves.
 
+pub mod augment;
 pub mod byol;
+pub mod canvas;
 pub mod device;
 pub mod error;
 pub mod network;
 pub mod optimizer;
+pub mod resample;
 pub mod schedule;
 
 pub use error::{Error, Result};
