@@ -108,12 +108,14 @@ pub enum Op {
         /// Padding (with minus infinity) on each side.
         padding: [usize; 2],
     },
-    /// Mean over windows, no padding.
+    /// Mean over windows; what lies in the padding does not count.
     AvgPool {
         /// Window.
         kernel: [usize; 2],
         /// Stride.
         stride: [usize; 2],
+        /// Padding on each side.
+        padding: [usize; 2],
     },
     /// Mean over all positions: map to vector.
     GlobalAvgPool,
@@ -417,20 +419,12 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             shape => Err(format!("expects a vector of {in_features}, got {shape}")),
         },
         Op::Relu => one(),
-        Op::MaxPool { kernel, stride, padding } => {
+        Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding } => {
             let (channels, height, width) = map()?;
             Ok(Shape::Map {
                 channels,
                 height: window(height, kernel[0], stride[0], padding[0])?,
                 width: window(width, kernel[1], stride[1], padding[1])?,
-            })
-        }
-        Op::AvgPool { kernel, stride } => {
-            let (channels, height, width) = map()?;
-            Ok(Shape::Map {
-                channels,
-                height: window(height, kernel[0], stride[0], 0)?,
-                width: window(width, kernel[1], stride[1], 0)?,
             })
         }
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape::Vector { features: map()?.0 }),

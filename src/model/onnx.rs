@@ -164,14 +164,12 @@ impl<'a> Writer<'a> {
                 self.push("Add", name, vec![scaled, shift], vec![], "")
             }
             Op::Relu => self.push("Relu", name, inputs, vec![], ""),
-            Op::MaxPool { kernel, stride, padding } => {
+            // Padding does not count in ONNX's AveragePool unless it is told otherwise.
+            Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding } => {
                 let pads = ints("pads", &[padding[0], padding[1], padding[0], padding[1]]);
                 let attributes = vec![ints("kernel_shape", kernel), ints("strides", stride), pads];
-                self.push("MaxPool", name, inputs, attributes, "")
-            }
-            Op::AvgPool { kernel, stride } => {
-                let attributes = vec![ints("kernel_shape", kernel), ints("strides", stride)];
-                self.push("AveragePool", name, inputs, attributes, "")
+                let op_type = if matches!(node.op, Op::MaxPool { .. }) { "MaxPool" } else { "AveragePool" };
+                self.push(op_type, name, inputs, attributes, "")
             }
             Op::GlobalAvgPool => {
                 let pooled = self.push("GlobalAveragePool", &format!("{name}.pool"), inputs, vec![], "");

@@ -141,17 +141,38 @@ fn pool(b: &mut GraphBuilder, suffix: &str, pool: Pool, x: NodeId) -> Result<Nod
             let Shape::Map { height, width, .. } = b.shape(x) else {
                 return Err(Error::Graph { node: name, why: "reads a feature map".into() });
             };
-            if n == 0 || n > height || n > width {
-                let why = format!("grid{n}: the feature map is only {height} x {width}");
-                return Err(Error::Setting { key: "encoder.pool".into(), why });
-            }
-            // Windows of one size, as adaptive average pooling has them wherever its own are of one size.
-            let stride = [height / n, width / n];
-            let kernel = [height - (n - 1) * stride[0], width - (n - 1) * stride[1]];
-            let x = b.add(name, Op::AvgPool { kernel, stride }, &[x])?;
+            let windows = |size: usize| {
+                adaptive_windows(size, n).ok_or_else(|| {
+                    let fits: Vec<String> =
+                        (1..=size).filter(|&n| adaptive_windows(size, n).is_some()).map(|n| n.to_string()).collect();
+                    let why = format!("grid{n} does not divide a feature map of {size} pixels; {} do", fits.join(", "));
+                    Error::Setting { key: "encoder.pool".into(), why }
+                })
+            };
+            let ([kh, sh, ph], [kw, sw, pw]) = (windows(height)?, windows(width)?);
+            let (kernel, stride, padding) = ([kh, kw], [sh, sw], [ph, pw]);
+            let x = b.add(name, Op::AvgPool { kernel, stride, padding }, &[x])?;
             b.add(format!("flatten{suffix}"), Op::Flatten, &[x])
         }
     }
+}
+
+/// Kernel, stride and padding of the average pooling that has the windows of torch's adaptive pooling from `size` to
+/// `n` (from `floor(i size / n)` to `ceil((i + 1) size / n)`), where there is one.
+fn adaptive_windows(size: usize, n: usize) -> Option<[usize; 3]> {
+    if n == 0 || n > size {
+        return None;
+    }
+    let wanted: Vec<_> = (0..n).map(|i| (i * size / n, ((i + 1) * size).div_ceil(n))).collect();
+    let candidates = (1..=size).flat_map(|kernel| {
+        (1..=size).flat_map(move |stride| (0..=kernel / 2).map(move |padding| [kernel, stride, padding]))
+    });
+    candidates.into_iter().find(|&[kernel, stride, padding]| {
+        let room = (size + 2 * padding).checked_sub(kernel);
+        let window =
+            |i: usize| ((i * stride).saturating_sub(padding), (i * stride + kernel).saturating_sub(padding).min(size));
+        room.is_some_and(|room| room / stride + 1 == n) && (0..n).all(|i| window(i) == wanted[i])
+    })
 }
 
 /// A square convolution without bias that keeps the size at stride 1.
@@ -170,4 +191,19 @@ fn conv(in_channels: usize, out_channels: usize, kernel: usize, stride: usize) -
 /// BatchNorm with torch's defaults, which are also DeepMind's (decay 0.9, epsilon 1e-5).
 pub(crate) fn batch_norm(channels: usize) -> Op {
     Op::BatchNorm { channels, eps: 1e-5, momentum: 0.1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grid_pooling_has_the_windows_of_adaptive_pooling_or_is_refused() {
+        assert_eq!(adaptive_windows(7, 4), Some([3, 2, 1]));
+        assert_eq!(adaptive_windows(7, 2), Some([4, 3, 0]));
+        assert_eq!(adaptive_windows(8, 2), Some([4, 4, 0]));
+        assert_eq!(adaptive_windows(7, 1), Some([7, 1, 0]));
+        assert_eq!(adaptive_windows(7, 5), None);
+        assert_eq!(adaptive_windows(7, 8), None);
+    }
 }
