@@ -1,0 +1,51 @@
+# Each target is a line or two; the work is done by cargo and by the scripts named here.
+
+PREFIX ?= /usr/local
+NEED := sh src/native/need.sh
+
+.PHONY: help native build demo test bench install lint clean
+
+help:
+	@echo 'make native    fetch ONNX Runtime and libtorch into .native (once; 0.6 GB to download, 0.55 GB kept)'
+	@echo 'make build     the command byol, with training, and libbyol, in target/release'
+	@echo 'make demo      learn from pictures, export, classify from C: everything, in minutes'
+	@echo 'make test      every test, Rust and C'
+	@echo 'make bench     the measurements quoted in docs/results.md'
+	@echo 'make lint      rustfmt and clippy, warnings are errors'
+	@echo 'make install   into PREFIX (default /usr/local; DESTDIR is honoured): byol, libbyol, headers, native libraries'
+	@echo 'make clean     remove what was built; .native stays (rm -r .native)'
+	@echo
+	@echo 'Without training, and so without libtorch: cargo build --release, cargo test --release'
+
+native:
+	@$(NEED) python3 pip
+	@python3 src/native/fetch.py
+
+build: native
+	@$(NEED) cargo cc c++
+	cargo build --release --workspace --features train
+
+demo: build
+	sh examples/demo.sh
+
+test: native
+	@$(NEED) cargo cc c++
+	python3 tests/fetch.py
+	cargo test --release
+	cargo test --release --workspace --features train
+	sh tests/c/run.sh
+
+bench: native
+	@$(NEED) cargo cc c++
+	cargo bench --workspace --features train
+
+lint: native
+	@$(NEED) cargo cc c++ rustfmt clippy
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --features train -- -D warnings
+
+install: build
+	sh src/native/install.sh '$(DESTDIR)$(PREFIX)'
+
+clean:
+	cargo clean
