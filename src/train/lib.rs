@@ -6,6 +6,8 @@
 pub mod augment;
 pub mod byol;
 pub mod canvas;
+pub mod checkpoint;
+pub mod config;
 pub mod device;
 pub mod error;
 pub mod network;
