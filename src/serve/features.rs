@@ -1,0 +1,291 @@
+//! Features: one row of numbers per picture, what an encoder gives and a head takes.
+//!
+//! In files they are safetensors (everything) or `.npy` (the values alone; labels in an `.npy` of their own, so that
+//! NumPy and scikit-learn read both). The extension decides. Files are written whole or not at all.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use ndarray::{Array2, Axis};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::{atomic, npy};
+
+/// Rows of features, with what is known about each row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// `[rows, columns]`.
+    pub values: Array2<f32>,
+    /// One per row: index into `classes`.
+    pub labels: Option<Vec<u32>>,
+    /// One per row: the path of its picture, or any other name.
+    pub names: Option<Vec<String>>,
+    /// Names of the classes that labels count.
+    pub classes: Option<Vec<String>>,
+    /// SHA-256 (hex) of the encoder file that made the features.
+    pub encoder: Option<String>,
+}
+
+/// The newest format of features files that this version reads, and the one it writes.
+const FORMAT: u32 = 1;
+
+/// What the safetensors header holds beside the tensors, as JSON under the one key `byol`. One key, because a header's
+/// keys come in random order and the same features should give the same file.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    kind: String,
+    format: u32,
+    encoder: Option<String>,
+    classes: Option<Vec<String>>,
+    names: Option<Vec<String>>,
+}
+
+impl Features {
+    /// Features and labels, nothing else.
+    pub fn labelled(values: Array2<f32>, labels: Vec<u32>) -> Self {
+        Self { values, labels: Some(labels), ..Self::default() }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.nrows()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of columns.
+    pub fn dimensions(&self) -> usize {
+        self.values.ncols()
+    }
+
+    /// The labels.
+    ///
+    /// # Errors
+    /// [`Error::NoLabels`] without any, [`Error::LabelMismatch`] if there are not as many as rows.
+    pub fn labels(&self) -> Result<&[u32]> {
+        let labels = self.labels.as_deref().ok_or(Error::NoLabels)?;
+        if labels.len() != self.len() {
+            return Err(Error::LabelMismatch { features: self.len(), labels: labels.len() });
+        }
+        Ok(labels)
+    }
+
+    /// How many classes there are: as many as have names, or as the largest label tells.
+    pub fn class_count(&self) -> usize {
+        let named = self.classes.as_ref().map_or(0, Vec::len);
+        let used = self.labels.iter().flatten().max().map_or(0, |&label| label as usize + 1);
+        if named > 0 { named } else { used }
+    }
+
+    /// The name of a class: as given, or its number.
+    pub fn class_name(&self, label: usize) -> String {
+        self.classes.as_ref().and_then(|classes| classes.get(label)).cloned().unwrap_or_else(|| label.to_string())
+    }
+
+    /// The rows at these indices, in this order, with their labels and names.
+    ///
+    /// # Panics
+    /// If an index is not a row.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            values: self.values.select(Axis(0), rows),
+            labels: self.labels.as_ref().map(|labels| rows.iter().map(|&row| labels[row]).collect()),
+            names: self.names.as_ref().map(|names| rows.iter().map(|&row| names[row].clone()).collect()),
+            classes: self.classes.clone(),
+            encoder: self.encoder.clone(),
+        }
+    }
+
+    /// Checks that every value is finite.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`], or [`Error::NonFiniteNamed`] where rows have names, for the first value that is not.
+    pub fn check_finite(&self) -> Result<()> {
+        for (row, values) in self.values.outer_iter().enumerate() {
+            if let Some((column, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+                return Err(match self.names.as_ref().and_then(|names| names.get(row)) {
+                    Some(name) => Error::NonFiniteNamed { name: name.clone(), row, column, value },
+                    None => Error::NonFinite { row, column, value },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file: `.npy` takes the values alone, `.safetensors` everything.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file; [`Error::Corrupt`] for another extension.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        match kind(path)? {
+            Kind::Npy => npy::write_f32(path, self.values.shape(), self.values.iter().copied()),
+            Kind::Safetensors => atomic::write(path, &[&self.to_safetensors(path)?]),
+        }
+    }
+
+    /// Writes the labels alone, as an `.npy` of `uint32`.
+    ///
+    /// # Errors
+    /// [`Error::NoLabels`], [`Error::LabelMismatch`], [`Error::Io`].
+    pub fn save_labels(&self, path: impl AsRef<Path>) -> Result<()> {
+        npy::write_u32(path.as_ref(), self.labels()?)
+    }
+
+    /// Reads a file that [`Features::save`] wrote, or any two-dimensional `.npy` of numbers.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`] naming file and tensor, [`Error::NewerFormat`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        match kind(path)? {
+            Kind::Npy => {
+                let array = npy::read(path)?;
+                let [rows, columns] = array.shape[..] else {
+                    let why = format!("features have two dimensions [rows, columns], found shape {:?}", array.shape);
+                    return Err(Error::corrupt(path, why));
+                };
+                let values = array.values.into_iter().map(|value| value as f32).collect();
+                let values = Array2::from_shape_vec((rows, columns), values)
+                    .map_err(|why| Error::corrupt(path, why.to_string()))?;
+                Ok(Self { values, ..Self::default() })
+            }
+            Kind::Safetensors => {
+                let bytes = std::fs::read(path).map_err(Error::io(path))?;
+                Self::from_safetensors(path, &bytes)
+            }
+        }
+    }
+
+    /// Reads labels from an `.npy` of integers in one dimension.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Corrupt`] if they are not integers, not one-dimensional, or negative.
+    pub fn load_labels(path: impl AsRef<Path>) -> Result<Vec<u32>> {
+        let path = path.as_ref();
+        let array = npy::read(path)?;
+        if !array.integers || array.shape.len() != 1 {
+            let what = if array.integers { "integers" } else { "floats" };
+            let why = format!("labels are integers in one dimension, found {what} of shape {:?}", array.shape);
+            return Err(Error::corrupt(path, why));
+        }
+        let label = |(row, &value): (usize, &f64)| {
+            if (0.0..=f64::from(u32::MAX)).contains(&value) {
+                Ok(value as u32)
+            } else {
+                Err(Error::corrupt(path, format!("label {value} of row {row} is not a class number")))
+            }
+        };
+        array.values.iter().enumerate().map(label).collect()
+    }
+
+    fn to_safetensors(&self, path: &Path) -> Result<Vec<u8>> {
+        let header = Header {
+            kind: "features".into(),
+            format: FORMAT,
+            encoder: self.encoder.clone(),
+            classes: self.classes.clone(),
+            names: self.names.clone(),
+        };
+        let values: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let labels: Option<Vec<u8>> =
+            self.labels.as_ref().map(|labels| labels.iter().flat_map(|label| label.to_le_bytes()).collect());
+        let mut tensors = vec![("features", view(path, Dtype::F32, self.values.shape().to_vec(), &values)?)];
+        if let Some(labels) = &labels {
+            tensors.push(("labels", view(path, Dtype::U32, vec![labels.len() / 4], labels)?));
+        }
+        serialize(path, tensors, &header)
+    }
+
+    fn from_safetensors(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (tensors, header): (_, Header) = parse(path, bytes, "features", FORMAT)?;
+        let (shape, values) = floats(path, &tensors, "features")?;
+        let [rows, columns] = shape[..] else {
+            return Err(Error::corrupt(path, format!("tensor features: shape {shape:?}, expected [rows, columns]")));
+        };
+        let values = Array2::from_shape_vec((rows, columns), values)
+            .map_err(|why| Error::corrupt(path, format!("tensor features: {why}")))?;
+        let labels = match tensors.tensor("labels") {
+            Err(_) => None,
+            Ok(tensor) if tensor.dtype() == Dtype::U32 && tensor.shape() == [rows] => Some(
+                tensor.data().as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect(),
+            ),
+            Ok(tensor) => {
+                let why = format!("tensor labels: {:?} {:?}, expected U32 [{rows}]", tensor.dtype(), tensor.shape());
+                return Err(Error::corrupt(path, why));
+            }
+        };
+        if let Some(names) = header.names.as_ref().filter(|names| names.len() != rows) {
+            return Err(Error::corrupt(path, format!("{} names for {rows} rows", names.len())));
+        }
+        Ok(Self { values, labels, names: header.names, classes: header.classes, encoder: header.encoder })
+    }
+}
+
+enum Kind {
+    Npy,
+    Safetensors,
+}
+
+fn kind(path: &Path) -> Result<Kind> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => Ok(Kind::Npy),
+        Some("safetensors") => Ok(Kind::Safetensors),
+        _ => Err(Error::corrupt(path, "features are kept as .safetensors or .npy; the name has neither extension")),
+    }
+}
+
+pub(crate) fn view<'a>(path: &Path, kind: Dtype, shape: Vec<usize>, bytes: &'a [u8]) -> Result<TensorView<'a>> {
+    TensorView::new(kind, shape, bytes).map_err(|why| Error::corrupt(path, why.to_string()))
+}
+
+pub(crate) fn serialize(path: &Path, tensors: Vec<(&str, TensorView)>, header: &impl Serialize) -> Result<Vec<u8>> {
+    let header = serde_json::to_string(header).map_err(|why| Error::corrupt(path, why.to_string()))?;
+    safetensors::serialize(tensors, Some([("byol".to_string(), header)].into()))
+        .map_err(|why| Error::corrupt(path, why.to_string()))
+}
+
+/// Opens a safetensors file that this crate wrote: its tensors and its header.
+pub(crate) fn parse<'a, H: for<'d> Deserialize<'d>>(
+    path: &Path,
+    bytes: &'a [u8],
+    kind: &str,
+    format: u32,
+) -> Result<(SafeTensors<'a>, H)> {
+    #[derive(Deserialize)]
+    struct Tag {
+        kind: String,
+        format: u32,
+    }
+    let foreign = |why: String| Error::corrupt(path, format!("not a {kind} file of byol: {why}"));
+    let tensors = SafeTensors::deserialize(bytes).map_err(|why| foreign(why.to_string()))?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|why| foreign(why.to_string()))?;
+    let text: Cow<str> = match metadata.metadata().as_ref().and_then(|metadata| metadata.get("byol")) {
+        Some(text) => text.clone().into(),
+        None => return Err(foreign("safetensors without byol's metadata".into())),
+    };
+    let tag: Tag = serde_json::from_str(&text).map_err(|why| foreign(why.to_string()))?;
+    if tag.kind != kind {
+        return Err(foreign(format!("it holds {}", tag.kind)));
+    }
+    if tag.format > format {
+        return Err(Error::NewerFormat { path: path.to_path_buf(), found: tag.format, supported: format });
+    }
+    let header = serde_json::from_str(&text).map_err(|why| foreign(why.to_string()))?;
+    Ok((tensors, header))
+}
+
+/// A float32 tensor by its name.
+pub(crate) fn floats(path: &Path, tensors: &SafeTensors, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+    let tensor = tensors.tensor(name).map_err(|why| Error::corrupt(path, format!("tensor {name}: {why}")))?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(Error::corrupt(path, format!("tensor {name}: {:?}, expected F32", tensor.dtype())));
+    }
+    let values = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    Ok((tensor.shape().to_vec(), values))
+}

@@ -1,0 +1,374 @@
+//! A linear head: what turns features into classes. Fitted in seconds, kept in one small file beside the encoder.
+//!
+//! The file is safetensors: `weight` `[classes, columns]` and `bias` `[classes]` in float32, as PyTorch's `Linear` has
+//! them, and in the header the names of the classes, the SHA-256 of the encoder whose features it was fitted on, and
+//! how it was fitted. Normalisation, where asked for, is folded into the weights: a head always takes the features as
+//! they come from the encoder.
+//!
+//! How the optimum is found is in [`crate::solver`]; how predictions are judged, in [`crate::metrics`].
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::features::{self, Features};
+use crate::metrics::Evaluation;
+use crate::solver::{self, FitOptions, FitReport, Progress};
+
+/// A linear classifier of features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// `[classes, columns]`.
+    pub weights: Array2<f32>,
+    /// `[classes]`.
+    pub bias: Array1<f32>,
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// SHA-256 (hex) of the encoder file whose features the head takes, if it was known.
+    pub encoder_sha256: Option<String>,
+    /// How it was fitted; none for a head that came from elsewhere.
+    pub training: Option<Training>,
+    /// The file it was read from or last saved to.
+    path: Option<PathBuf>,
+}
+
+/// How a head was fitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// Number of examples.
+    pub examples: usize,
+    /// Whether columns were penalised as if their standard deviation were 1.
+    pub standardize: bool,
+    /// The solver's own report.
+    pub fit: FitReport,
+}
+
+/// The most probable class of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Index into [`Head::labels`].
+    pub label: usize,
+    /// From 0 to 1.
+    pub probability: f32,
+}
+
+/// The newest format of head files that this version reads, and the one it writes.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    kind: String,
+    format: u32,
+    labels: Vec<String>,
+    encoder: Option<String>,
+    training: Option<Training>,
+}
+
+impl Head {
+    /// Fits a head to labelled features. The options' errors and meaning are those of [`solver::fit`]; errors name a
+    /// row's file and a class by its name, where the features have names.
+    ///
+    /// # Errors
+    /// As [`solver::fit`], and [`Error::NoLabels`].
+    pub fn fit(
+        features: &Features,
+        options: &FitOptions,
+        cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+    ) -> Result<Self> {
+        let labels = features.labels()?;
+        let classes = features.class_count();
+        let (weights, bias, fit) = solver::fit(features.values.view(), labels, classes, options, cancel, progress)
+            .map_err(|error| named(error, features))?;
+        Ok(Self {
+            weights: weights.mapv(|w| w as f32),
+            bias: bias.mapv(|b| b as f32),
+            labels: (0..classes).map(|class| features.class_name(class)).collect(),
+            encoder_sha256: features.encoder.clone(),
+            training: Some(Training { examples: features.len(), standardize: options.standardize, fit }),
+            path: None,
+        })
+    }
+
+    /// Fits again after examples were added, removed or relabelled, or with another penalty: to the same optimum as
+    /// [`Head::fit`], in less time, because it starts at this head. `features` are all examples. Classes are matched by
+    /// name; new ones start at the mean of their features, those that are gone are left out.
+    ///
+    /// # Errors
+    /// As [`Head::fit`], and [`Error::DimensionMismatch`] for features of another length.
+    pub fn refit(
+        &self,
+        features: &Features,
+        options: &FitOptions,
+        cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+    ) -> Result<Self> {
+        self.check_dimensions(features.dimensions())?;
+        let classes = features.class_count();
+        let mut start = (Array2::zeros((classes, self.dimensions())), Array1::zeros(classes));
+        for class in 0..classes {
+            let name = features.class_name(class);
+            if let Some(old) = self.labels.iter().position(|label| *label == name) {
+                start.0.row_mut(class).assign(&self.weights.row(old).mapv(f64::from));
+                start.1[class] = f64::from(self.bias[old]);
+            } else {
+                // Rare at first: every old class scores above it by about the logarithm of their number of rows.
+                start.1[class] = self.bias.iter().map(|&b| f64::from(b)).fold(f64::INFINITY, f64::min) - 1.0;
+            }
+        }
+        Self::fit(features, &FitOptions { start: Some(start), ..options.clone() }, cancel, progress)
+    }
+
+    /// A head without fitting: every class's weights are its mean feature, scaled to length 1 (Qi et al. 2018,
+    /// "imprinting"), so that a row's score is `scale` times its cosine with the class where rows have length 1.
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`], [`Error::NoLabels`], [`Error::LabelMismatch`], [`Error::LabelOutside`],
+    /// [`Error::NonFinite`], [`Error::EmptyClass`].
+    pub fn imprint(features: &Features, scale: f32) -> Result<Self> {
+        let (labels, classes) = (features.labels()?, features.class_count());
+        if features.is_empty() {
+            return Err(Error::EmptyData { what: "rows of features" });
+        }
+        features.check_finite()?;
+        let mut sums = Array2::<f64>::zeros((classes, features.dimensions()));
+        let mut counts = vec![0usize; classes];
+        for (row, (x, &label)) in features.values.outer_iter().zip(labels).enumerate() {
+            let class = label as usize;
+            if class >= classes {
+                return Err(Error::LabelOutside { row, label: label.into(), classes });
+            }
+            let length = x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+            sums.row_mut(class).zip_mut_with(&x, |sum, &v| *sum += f64::from(v) / length);
+            counts[class] += 1;
+        }
+        if let Some(class) = counts.iter().position(|&count| count == 0) {
+            return Err(Error::EmptyClass { label: features.class_name(class) });
+        }
+        for mut sum in sums.outer_iter_mut() {
+            let length = sum.dot(&sum).sqrt().max(f64::MIN_POSITIVE);
+            sum.mapv_inplace(|v| v / length * f64::from(scale));
+        }
+        Ok(Self {
+            weights: sums.mapv(|v| v as f32),
+            bias: Array1::zeros(classes),
+            labels: (0..classes).map(|class| features.class_name(class)).collect(),
+            encoder_sha256: features.encoder.clone(),
+            training: None,
+            path: None,
+        })
+    }
+
+    /// A head from weights `[classes, columns]` and bias that were made elsewhere, such as scikit-learn's `coef_` and
+    /// `intercept_` or a PyTorch `Linear`.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] if there is not one bias and one name per row of weights.
+    pub fn from_parts(weights: Array2<f32>, bias: Array1<f32>, labels: Vec<String>) -> Result<Self> {
+        let expected = weights.nrows();
+        if bias.len() != expected {
+            return Err(Error::DimensionMismatch { what: "bias of the head", expected, found: bias.len() });
+        }
+        if labels.len() != expected {
+            return Err(Error::DimensionMismatch { what: "labels of the head", expected, found: labels.len() });
+        }
+        Ok(Self { weights, bias, labels, encoder_sha256: None, training: None, path: None })
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.weights.nrows()
+    }
+
+    /// Number of features that a row must have.
+    pub fn dimensions(&self) -> usize {
+        self.weights.ncols()
+    }
+
+    /// Scores `[rows, classes]`: features times weights plus bias.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] for features of another length.
+    pub fn logits(&self, features: ArrayView2<f32>) -> Result<Array2<f32>> {
+        self.check_dimensions(features.ncols())?;
+        Ok(features.dot(&self.weights.t()) + &self.bias)
+    }
+
+    /// Probabilities `[rows, classes]`; every row sums to 1.
+    ///
+    /// # Errors
+    /// As [`Head::logits`].
+    pub fn probabilities(&self, features: ArrayView2<f32>) -> Result<Array2<f32>> {
+        let mut scores = self.logits(features)?;
+        for mut row in scores.axis_iter_mut(Axis(0)) {
+            let top = row.fold(f32::NEG_INFINITY, |top, &score| top.max(score));
+            row.mapv_inplace(|score| (score - top).exp());
+            let total = row.sum();
+            row.mapv_inplace(|e| e / total);
+        }
+        Ok(scores)
+    }
+
+    /// The most probable class of every row; the lower number in a tie.
+    ///
+    /// # Errors
+    /// As [`Head::logits`].
+    pub fn predict(&self, features: ArrayView2<f32>) -> Result<Vec<Prediction>> {
+        Ok(self.top_k(features, 1)?.into_iter().filter_map(|best| best.into_iter().next()).collect())
+    }
+
+    /// The `k` most probable classes of every row, best first; all classes if there are fewer.
+    ///
+    /// # Errors
+    /// As [`Head::logits`].
+    pub fn top_k(&self, features: ArrayView2<f32>, k: usize) -> Result<Vec<Vec<Prediction>>> {
+        let probabilities = self.probabilities(features)?;
+        let best = |row: ndarray::ArrayView1<f32>| {
+            let mut ranked: Vec<Prediction> =
+                row.iter().enumerate().map(|(label, &probability)| Prediction { label, probability }).collect();
+            ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+            ranked.truncate(k);
+            ranked
+        };
+        Ok(probabilities.outer_iter().map(best).collect())
+    }
+
+    /// Judges the head on labelled features. Labels count this head's classes, or, where the features name theirs,
+    /// classes are matched by name.
+    ///
+    /// # Errors
+    /// [`Error::NoLabels`], [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`] for a class that the
+    /// head does not know, [`Error::DimensionMismatch`], [`Error::HeadForAnotherEncoder`].
+    pub fn evaluate(&self, features: &Features) -> Result<Evaluation> {
+        if let Some(encoder) = &features.encoder {
+            self.check_encoder(encoder)?;
+        }
+        let labels = features.labels()?;
+        let own = match &features.classes {
+            None => labels.to_vec(),
+            Some(names) => {
+                let number = |(row, &label): (usize, &u32)| {
+                    let outside = || Error::LabelOutside { row, label: label.into(), classes: self.classes() };
+                    let name = names.get(label as usize).ok_or_else(outside)?;
+                    self.labels.iter().position(|label| label == name).map(|own| own as u32).ok_or_else(outside)
+                };
+                labels.iter().enumerate().map(number).collect::<Result<Vec<_>>>()?
+            }
+        };
+        Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
+    }
+
+    /// Checks that this head belongs to an encoder. A head or an encoder of unknown origin passes.
+    ///
+    /// # Errors
+    /// [`Error::HeadForAnotherEncoder`].
+    pub fn check_encoder(&self, sha256: &str) -> Result<()> {
+        match &self.encoder_sha256 {
+            Some(expected) if !expected.eq_ignore_ascii_case(sha256) => Err(Error::HeadForAnotherEncoder {
+                path: self.path.clone().unwrap_or_else(|| "this head".into()),
+                expected: expected.clone(),
+                found: sha256.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the head, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        atomic::write(path.as_ref(), &[&self.to_bytes()?])
+    }
+
+    /// Reads a head and checks every part of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`] naming file and tensor, [`Error::NewerFormat`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        Ok(Self { path: Some(path.to_path_buf()), ..Self::parse(path, &bytes)? })
+    }
+
+    /// The head as the bytes of its file; the same head gives the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the labels do not fit into a safetensors header (100 MB).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let path = Path::new("head");
+        let header = Header {
+            kind: "head".into(),
+            format: FORMAT,
+            labels: self.labels.clone(),
+            encoder: self.encoder_sha256.clone(),
+            training: self.training.clone(),
+        };
+        let weights: Vec<u8> = self.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let bias: Vec<u8> = self.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let tensors = vec![
+            ("weight", features::view(path, Dtype::F32, self.weights.shape().to_vec(), &weights)?),
+            ("bias", features::view(path, Dtype::F32, vec![self.bias.len()], &bias)?),
+        ];
+        features::serialize(path, tensors, &header)
+    }
+
+    /// A head from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`Head::load`]; the file is called `head` there.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::parse(Path::new("head"), bytes)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (tensors, header): (_, Header) = features::parse(path, bytes, "head", FORMAT)?;
+        let classes = header.labels.len();
+        let wrong = |name, shape: &[usize], expected| {
+            Error::corrupt(path, format!("tensor {name}: shape {shape:?}, expected {expected} for {classes} labels"))
+        };
+        let (shape, weights) = features::floats(path, &tensors, "weight")?;
+        if !matches!(shape[..], [rows, columns] if rows == classes && columns > 0) || classes == 0 {
+            return Err(wrong("weight", &shape, "[labels, columns]"));
+        }
+        let (bias_shape, bias) = features::floats(path, &tensors, "bias")?;
+        if bias_shape != [classes] {
+            return Err(wrong("bias", &bias_shape, "[labels]"));
+        }
+        for (name, values) in [("weight", &weights), ("bias", &bias)] {
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::corrupt(path, format!("tensor {name}: element {at} is {}", values[at])));
+            }
+        }
+        let weights = Array2::from_shape_vec((classes, shape[1]), weights)
+            .map_err(|why| Error::corrupt(path, format!("tensor weight: {why}")))?;
+        let (labels, encoder_sha256, training) = (header.labels, header.encoder, header.training);
+        Ok(Self { weights, bias: bias.into(), labels, encoder_sha256, training, path: None })
+    }
+
+    fn check_dimensions(&self, found: usize) -> Result<()> {
+        match found == self.dimensions() {
+            true => Ok(()),
+            false => {
+                let expected = self.dimensions();
+                Err(Error::DimensionMismatch { what: "features per row of this head", expected, found })
+            }
+        }
+    }
+}
+
+/// Puts names where the solver has only numbers.
+fn named(error: Error, features: &Features) -> Error {
+    let class = |label: &str| label.parse().map_or_else(|_| label.to_string(), |class| features.class_name(class));
+    match error {
+        Error::NonFinite { .. } => features.check_finite().err().unwrap_or(error),
+        Error::OneClass { label, examples } => Error::OneClass { label: class(&label), examples },
+        Error::EmptyClass { label } => Error::EmptyClass { label: class(&label) },
+        other => other,
+    }
+}

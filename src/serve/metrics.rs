@@ -1,0 +1,164 @@
+//! How good predictions are: accuracy in its several senses, and how far probabilities can be trusted.
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// Everything that one labelled set says about a classifier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Number of examples.
+    pub examples: usize,
+    /// Share of examples whose most probable class is theirs. Ties go to the class with the lower number.
+    pub top1: f64,
+    /// Share of examples whose class is among the five most probable (all, where there are fewer classes).
+    pub top5: f64,
+    /// Mean recall over the classes that occur.
+    pub balanced: f64,
+    /// Mean of minus the natural logarithm of the probability of the right class.
+    pub log_loss: f64,
+    /// Expected calibration error: mean distance of confidence and accuracy over 15 equal bins of confidence, weighted
+    /// by their examples (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>).
+    pub ece: f64,
+    /// One per class.
+    pub per_class: Vec<ClassMetrics>,
+    /// `[class, predicted class]`, in examples.
+    #[serde(serialize_with = "rows")]
+    pub confusion: Array2<u64>,
+    /// 95% interval of `top1` (Wilson's score interval).
+    pub interval: (f64, f64),
+}
+
+/// One class in an [`Evaluation`]. A ratio of nothing by nothing is 0.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassMetrics {
+    /// Name of the class.
+    pub label: String,
+    /// Number of examples of this class.
+    pub examples: u64,
+    /// Right among those predicted to be of this class.
+    pub precision: f64,
+    /// Right among those of this class.
+    pub recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub f1: f64,
+}
+
+impl Evaluation {
+    /// Compares probabilities `[examples, classes]` with the true labels.
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::DimensionMismatch`] (names against columns),
+    /// [`Error::LabelOutside`].
+    pub fn new(probabilities: ArrayView2<f32>, labels: &[u32], names: &[String]) -> Result<Self> {
+        let (examples, classes) = probabilities.dim();
+        if examples == 0 {
+            return Err(Error::EmptyData { what: "rows to evaluate" });
+        }
+        if labels.len() != examples {
+            return Err(Error::LabelMismatch { features: examples, labels: labels.len() });
+        }
+        if names.len() != classes {
+            return Err(Error::DimensionMismatch { what: "names of classes", expected: classes, found: names.len() });
+        }
+        let mut confusion = Array2::<u64>::zeros((classes, classes));
+        let (mut top5, mut log_loss) = (0usize, 0f64);
+        let mut bins = [(0u64, 0u64, 0f64); 15]; // examples, right ones, sum of confidence
+        for (row, (p, &label)) in probabilities.outer_iter().zip(labels).enumerate() {
+            let label = label as usize;
+            if label >= classes {
+                return Err(Error::LabelOutside { row, label: label as u64, classes });
+            }
+            let own = p[label];
+            // Classes that come before this one in the ranking.
+            let better = p.iter().enumerate().filter(|&(class, &v)| v > own || (v == own && class < label)).count();
+            top5 += usize::from(better < 5);
+            let best = (1..classes).fold(0, |best, class| if p[class] > p[best] { class } else { best });
+            confusion[[label, best]] += 1;
+            log_loss -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
+            let bin = &mut bins[((p[best] * 15.0).ceil() as usize).clamp(1, 15) - 1];
+            *bin = (bin.0 + 1, bin.1 + u64::from(best == label), bin.2 + f64::from(p[best]));
+        }
+        let per_class: Vec<ClassMetrics> = (0..classes)
+            .map(|class| {
+                let right = confusion[[class, class]];
+                let examples = confusion.row(class).sum();
+                let precision = ratio(right, confusion.column(class).sum());
+                let recall = ratio(right, examples);
+                let f1 = if right == 0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) };
+                ClassMetrics { label: names[class].clone(), examples, precision, recall, f1 }
+            })
+            .collect();
+        let right: u64 = confusion.diag().sum();
+        let occurring: Vec<f64> = per_class.iter().filter(|class| class.examples > 0).map(|class| class.recall).collect();
+        Ok(Self {
+            examples,
+            top1: ratio(right, examples as u64),
+            top5: top5 as f64 / examples as f64,
+            balanced: occurring.iter().sum::<f64>() / occurring.len() as f64,
+            log_loss: log_loss / examples as f64,
+            ece: bins.iter().map(|&(_, right, confidence)| (right as f64 - confidence).abs()).sum::<f64>() / examples as f64,
+            per_class,
+            confusion,
+            interval: wilson(right, examples as u64),
+        })
+    }
+}
+
+/// Share of `labels` that `predicted` names; 0 for none.
+pub fn accuracy(predicted: &[u32], labels: &[u32]) -> f64 {
+    let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    ratio(right as u64, labels.len() as u64)
+}
+
+/// 95% interval of a share, by Wilson (1927): never outside 0 to 1, and good at both ends.
+pub fn wilson(right: u64, examples: u64) -> (f64, f64) {
+    const Z: f64 = 1.959_963_984_540_054;
+    let n = examples as f64;
+    if examples == 0 {
+        return (0.0, 1.0);
+    }
+    let share = right as f64 / n;
+    let centre = share + Z * Z / (2.0 * n);
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    (((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0))
+}
+
+/// As a list of rows, which is what readers of JSON expect.
+fn rows<S: Serializer>(matrix: &Array2<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(matrix.outer_iter().map(|row| row.to_vec()))
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn a_worked_example_gives_the_numbers_done_by_hand() {
+        let p = array![[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]];
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let e = Evaluation::new(p.view(), &[0, 1, 1, 2], &names).unwrap();
+        assert_eq!((e.top1, e.top5), (0.75, 1.0));
+        assert!((e.balanced - (1.0 + 0.5 + 1.0) / 3.0).abs() < 1e-12);
+        let loss = -(0.7f64.ln() + 0.8f64.ln() + 0.3f64.ln() + 0.6f64.ln()) / 4.0;
+        assert!((e.log_loss - loss).abs() < 1e-6);
+        assert_eq!(e.confusion, array![[1, 0, 0], [1, 1, 0], [0, 0, 1]]);
+        assert_eq!((e.per_class[0].precision, e.per_class[1].recall), (0.5, 0.5));
+        // Bins: {0.6, 0.6} holds one right of two, 0.7 and 0.8 are right.
+        assert!((e.ece - (0.2 + 0.3 + 0.2) / 4.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_wilson_interval_of_8_in_10_is_the_textbook_one() {
+        let (low, high) = wilson(8, 10);
+        assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,479 @@
+//! One pass over the features: loss and gradient of a softmax layer, reading every row once.
+//!
+//! Rows go through in blocks that stay in the second-level cache: scores of a block, its softmax, its share of the
+//! gradient. Scores and gradients are float32 products, everything that is summed over many rows is float64. Rows are
+//! cut into parts whose number depends on the sizes alone, and parts are added in order: the result is the same bit for
+//! bit for any number of threads.
+//!
+//! The vector code is written once over `pulp::Simd` and chosen at run time (AVX-512, AVX2 with FMA, NEON, scalar).
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::cancel::Cancel;
+use crate::error::Result;
+
+/// Rows per block: 32 rows of 2,048 columns are 256 KiB.
+const BLOCK: usize = 32;
+/// Most classes that one kernel call handles: 6 classes by 4 rows are 24 of AVX-512's 32 registers.
+const TILE: usize = 6;
+/// Most parts that rows are cut into, and the memory that their gradients may take together.
+const PARTS: usize = 64;
+const PARTS_BYTES: usize = 128 << 20;
+
+/// What a pass is over.
+pub struct Data<'a> {
+    /// `[rows, columns]`, row after row.
+    pub x: &'a [f32],
+    /// Number of columns, at least 1.
+    pub columns: usize,
+    /// One class per row.
+    pub y: &'a [u32],
+    /// Number of classes.
+    pub classes: usize,
+    /// One weight per row; none means 1.
+    pub weights: Option<&'a [f32]>,
+}
+
+/// What a pass found, before any division by the number of rows.
+pub struct Sums<'b> {
+    /// Sum over rows of weight times cross-entropy.
+    pub loss: f64,
+    /// `[classes, columns]`: sum over rows of weight times (probability minus truth) times feature.
+    pub gradient: &'b [f64],
+    /// `[classes]`: the same without the feature.
+    pub bias_gradient: &'b [f64],
+    /// Whether every row's class scores strictly above all others.
+    pub separated: bool,
+}
+
+/// Buffers of a pass, reused from one to the next.
+pub struct Pass {
+    arch: Arch,
+    parts: Vec<Part>,
+    packed: Vec<f32>,
+    gradient: Vec<f64>,
+    bias_gradient: Vec<f64>,
+    rows_per_part: usize,
+    parallel: bool,
+    tiles: Vec<(usize, usize)>,
+}
+
+struct Part {
+    gradient: Vec<f32>,
+    bias_gradient: Vec<f64>,
+    loss: f64,
+    separated: bool,
+    scores: Vec<f32>,
+}
+
+impl Pass {
+    /// Buffers for passes over data of this shape; `parallel` runs the parts in the current rayon pool.
+    pub fn new(data: &Data, parallel: bool) -> Self {
+        let (rows, size) = (data.y.len(), data.classes * data.columns);
+        let most = (PARTS_BYTES / (4 * size)).clamp(4, PARTS);
+        let parts = (rows / 128).clamp(1, most);
+        let rows_per_part = rows.div_ceil(parts).next_multiple_of(BLOCK);
+        let part = || Part {
+            gradient: vec![0.0; size],
+            bias_gradient: vec![0.0; data.classes],
+            loss: 0.0,
+            separated: true,
+            scores: vec![0.0; data.classes * BLOCK],
+        };
+        let count = data.classes.div_ceil(TILE);
+        let tiles = (0..count).map(|i| (data.classes * i / count, data.classes * (i + 1) / count)).collect();
+        Self {
+            arch: Arch::new(),
+            parts: (0..rows.div_ceil(rows_per_part)).map(|_| part()).collect(),
+            packed: Vec::new(),
+            gradient: vec![0.0; size],
+            bias_gradient: vec![0.0; data.classes],
+            rows_per_part,
+            parallel,
+            tiles,
+        }
+    }
+
+    /// Loss and gradient at `weights` `[classes, columns]` and `bias` `[classes]`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Cancelled`] and [`crate::error::Error::Deadline`], looked at between blocks.
+    pub fn run(&mut self, data: &Data, weights: &[f32], bias: &[f32], cancel: &Cancel) -> Result<Sums<'_>> {
+        self.arch.dispatch(Pack { weights, columns: data.columns, tiles: &self.tiles, packed: &mut self.packed });
+        let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
+        let work = |(index, part): (usize, &mut Part)| {
+            let first = index * rows_per_part;
+            let last = (first + rows_per_part).min(data.y.len());
+            part.gradient.fill(0.0);
+            part.bias_gradient.fill(0.0);
+            (part.loss, part.separated) = (0.0, true);
+            for start in (first..last).step_by(BLOCK * 8) {
+                cancel.check()?;
+                let end = (start + BLOCK * 8).min(last);
+                arch.dispatch(Blocks { data, packed, tiles, bias, start, end, part });
+            }
+            Ok(())
+        };
+        if self.parallel {
+            self.parts.par_iter_mut().enumerate().map(work).collect::<Result<()>>()?;
+        } else {
+            self.parts.iter_mut().enumerate().try_for_each(work)?;
+        }
+        let mut sums = (0.0, true);
+        self.gradient.fill(0.0);
+        self.bias_gradient.fill(0.0);
+        for part in &self.parts {
+            sums = (sums.0 + part.loss, sums.1 && part.separated);
+            self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, &g)| *sum += f64::from(g));
+            self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, &g)| *sum += g);
+        }
+        Ok(Sums {
+            loss: sums.0,
+            gradient: &self.gradient,
+            bias_gradient: &self.bias_gradient,
+            separated: sums.1,
+        })
+    }
+}
+
+/// Lays the weights out as the forward kernel reads them: per tile, per vector of columns, one vector per class.
+struct Pack<'a> {
+    weights: &'a [f32],
+    columns: usize,
+    tiles: &'a [(usize, usize)],
+    packed: &'a mut Vec<f32>,
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let lanes = S::F32_LANES;
+        let padded = self.columns.next_multiple_of(lanes);
+        let classes = self.tiles.last().map_or(0, |tile| tile.1);
+        self.packed.resize(padded * classes, 0.0);
+        for &(first, last) in self.tiles {
+            let tile = &mut self.packed[first * padded..last * padded];
+            for (c, row) in self.weights[first * self.columns..last * self.columns].chunks_exact(self.columns).enumerate() {
+                for (k, piece) in row.chunks(lanes).enumerate() {
+                    let at = (k * (last - first) + c) * lanes;
+                    tile[at..at + piece.len()].copy_from_slice(piece);
+                    tile[at + piece.len()..at + lanes].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Rows `start..end` of one part.
+struct Blocks<'a> {
+    data: &'a Data<'a>,
+    packed: &'a [f32],
+    tiles: &'a [(usize, usize)],
+    bias: &'a [f32],
+    start: usize,
+    end: usize,
+    part: &'a mut Part,
+}
+
+impl WithSimd for Blocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { data, packed, tiles, bias, part, .. } = self;
+        let columns = data.columns;
+        let padded = columns.next_multiple_of(S::F32_LANES);
+        for first in (self.start..self.end).step_by(BLOCK) {
+            let last = (first + BLOCK).min(self.end);
+            let x = &data.x[first * columns..last * columns];
+            for &(c0, c1) in tiles {
+                let scores = &mut part.scores[c0 * BLOCK..c1 * BLOCK];
+                let packed = &packed[c0 * padded..c1 * padded];
+                macro_rules! forward {
+                    ($($h:literal)*) => {
+                        match c1 - c0 {
+                            $($h if S::REGISTER_COUNT >= 32 => forward::<S, 4, $h>(simd, x, columns, packed, scores),
+                              $h => forward::<S, 2, $h>(simd, x, columns, packed, scores),)*
+                            _ => unreachable!("tiles hold 1 to {TILE} classes"),
+                        }
+                    };
+                }
+                forward!(1 2 3 4 5 6);
+            }
+            softmax(&mut part.scores, bias, &data.y[first..last], data.weights.map(|w| &w[first..last]), &mut part.loss, &mut part.separated);
+            for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
+                *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();
+            }
+            for &(c0, c1) in tiles {
+                let residuals = &part.scores[c0 * BLOCK..c1 * BLOCK];
+                let gradient = &mut part.gradient[c0 * columns..c1 * columns];
+                macro_rules! backward {
+                    ($($h:literal)*) => {
+                        match c1 - c0 {
+                            $($h if S::REGISTER_COUNT >= 32 => backward::<S, 4, $h>(simd, x, columns, residuals, gradient),
+                              $h => backward::<S, 2, $h>(simd, x, columns, residuals, gradient),)*
+                            _ => unreachable!("tiles hold 1 to {TILE} classes"),
+                        }
+                    };
+                }
+                backward!(1 2 3 4 5 6);
+            }
+        }
+    }
+}
+
+/// `scores[c][r] = x[r] . w[c]` for a block of rows, `R` rows and all `H` classes of a tile at a time.
+#[inline(always)]
+fn forward<S: Simd, const R: usize, const H: usize>(
+    simd: S,
+    x: &[f32],
+    columns: usize,
+    packed: &[f32],
+    scores: &mut [f32],
+) {
+    let rows = x.len() / columns;
+    let (vectors, _) = S::as_simd_f32s(packed).0.as_chunks::<H>();
+    for first in (0..rows).step_by(R) {
+        // Past the last row the last row is done again; its scores are not stored.
+        let rows_of: [(&[S::f32s], &[f32]); R] = std::array::from_fn(|r| {
+            let row = (first + r).min(rows - 1);
+            S::as_simd_f32s(&x[row * columns..(row + 1) * columns])
+        });
+        let whole = columns / S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); R]; H];
+        let bodies: [&[S::f32s]; R] = std::array::from_fn(|r| &rows_of[r].0[..whole]);
+        for (k, w) in vectors[..whole].iter().enumerate() {
+            let x: [S::f32s; R] = std::array::from_fn(|r| bodies[r][k]);
+            for c in 0..H {
+                for r in 0..R {
+                    sums[c][r] = simd.mul_add_f32s(x[r], w[c], sums[c][r]);
+                }
+            }
+        }
+        if let Some(w) = vectors.get(whole) {
+            let x: [S::f32s; R] = std::array::from_fn(|r| simd.partial_load_f32s(rows_of[r].1));
+            for c in 0..H {
+                for r in 0..R {
+                    sums[c][r] = simd.mul_add_f32s(x[r], w[c], sums[c][r]);
+                }
+            }
+        }
+        for c in 0..H {
+            for r in 0..R.min(rows - first) {
+                scores[c * BLOCK + first + r] = simd.reduce_sum_f32s(sums[c][r]);
+            }
+        }
+    }
+}
+
+/// `gradient[c] += sum over r of residuals[c][r] x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
+#[inline(always)]
+fn backward<S: Simd, const K: usize, const H: usize>(
+    simd: S,
+    x: &[f32],
+    columns: usize,
+    residuals: &[f32],
+    gradient: &mut [f32],
+) {
+    let residuals = residuals.as_chunks::<BLOCK>().0;
+    let lanes = S::F32_LANES;
+    let mut k = 0;
+    while k + K * lanes <= columns {
+        let mut sums = [[simd.splat_f32s(0.0); K]; H];
+        for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+            let x = S::as_simd_f32s(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
+            for c in 0..H {
+                let residual = simd.splat_f32s(residuals[c][r]);
+                for j in 0..K {
+                    sums[c][j] = simd.mul_add_f32s(x[j], residual, sums[c][j]);
+                }
+            }
+        }
+        for c in 0..H {
+            let out = S::as_mut_simd_f32s(&mut gradient[c * columns + k..c * columns + k + K * lanes]).0;
+            for j in 0..K {
+                out[j] = simd.add_f32s(out[j], sums[c][j]);
+            }
+        }
+        k += K * lanes;
+    }
+    while k < columns {
+        let width = lanes.min(columns - k);
+        let mut sums = [simd.splat_f32s(0.0); H];
+        for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+            let x = simd.partial_load_f32s(&row[k..k + width]);
+            for c in 0..H {
+                sums[c] = simd.mul_add_f32s(x, simd.splat_f32s(residuals[c][r]), sums[c]);
+            }
+        }
+        for c in 0..H {
+            let out = &mut gradient[c * columns + k..c * columns + k + width];
+            let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[c]);
+            simd.partial_store_f32s(out, sum);
+        }
+        k += width;
+    }
+}
+
+/// Turns scores `[classes][BLOCK]` into weight times (probability minus truth), and adds up the loss.
+///
+/// The largest score's own term, exactly 1, is kept out of the float32 sum: the logarithm then sees losses far below
+/// float32's resolution around 1.
+#[inline(always)]
+fn softmax(scores: &mut [f32], bias: &[f32], y: &[u32], weights: Option<&[f32]>, loss: &mut f64, separated: &mut bool) {
+    let scores = scores.as_chunks_mut::<BLOCK>().0;
+    let rows = y.len();
+    let mut largest = [f32::NEG_INFINITY; BLOCK];
+    for (scores, &bias) in scores.iter_mut().zip(bias) {
+        // What is left in lanes past the last row stays finite, whatever was there before.
+        scores[rows..].fill(0.0);
+        for r in 0..BLOCK {
+            scores[r] += bias;
+            largest[r] = if scores[r] > largest[r] { scores[r] } else { largest[r] };
+        }
+    }
+    let mut own = [0f32; BLOCK]; // score of the true class minus the largest
+    for (r, &label) in y.iter().enumerate() {
+        own[r] = scores[label as usize][r] - largest[r];
+    }
+    let (mut others, mut at_top) = ([0f32; BLOCK], [0f32; BLOCK]);
+    for scores in scores.iter_mut() {
+        for r in 0..BLOCK {
+            let z = scores[r] - largest[r];
+            let e = exp(z);
+            let top = z >= 0.0;
+            at_top[r] += if top { 1.0 } else { 0.0 };
+            others[r] += if top { 0.0 } else { e };
+            scores[r] = e;
+        }
+    }
+    let mut scale = [0f32; BLOCK];
+    for r in 0..BLOCK {
+        others[r] += at_top[r] - 1.0;
+        scale[r] = 1.0 / (1.0 + others[r]);
+    }
+    for r in 0..rows {
+        *separated &= own[r] >= 0.0 && at_top[r] < 1.5;
+    }
+    match weights {
+        None => {
+            // The logarithm of a product of 8 factors below 2^11 each instead of 8 logarithms.
+            let (mut product, mut sum) = (1f64, 0f64);
+            for r in 0..rows {
+                product *= 1.0 + f64::from(others[r]);
+                sum -= f64::from(own[r]);
+                if r % 8 == 7 {
+                    sum += product.ln();
+                    product = 1.0;
+                }
+            }
+            *loss += sum + product.ln();
+        }
+        Some(weights) => {
+            for r in 0..rows {
+                *loss += f64::from(weights[r]) * (f64::from(others[r]).ln_1p() - f64::from(own[r]));
+                scale[r] *= weights[r];
+            }
+        }
+    }
+    for scores in scores.iter_mut() {
+        for r in 0..BLOCK {
+            scores[r] *= scale[r];
+        }
+    }
+    for (r, &label) in y.iter().enumerate() {
+        // Minus the others' share instead of p - 1, where p is near 1: no digits are lost.
+        let others_share = if own[r] >= 0.0 { others[r] * scale[r] } else { weight(weights, r) - scores[label as usize][r] };
+        scores[label as usize][r] = -others_share;
+    }
+}
+
+#[inline(always)]
+fn weight(weights: Option<&[f32]>, row: usize) -> f32 {
+    weights.map_or(1.0, |weights| weights[row])
+}
+
+/// e^x for x from -87 to 0 (below: as for -87), within 1.5 ulp: 2^n times a polynomial of degree 6 (after Cephes' expf).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let f = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * f + 1.398_199_9e-3;
+    p = p * f + 8.333_452e-3;
+    p = p * f + 4.166_579_6e-2;
+    p = p * f + 1.666_666_5e-1;
+    p = p * f + 0.5;
+    let e = p * f * f + f + 1.0;
+    f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_ulp_of_the_exact_value() {
+        for i in 0..=87_000 {
+            let x = -(i as f32) / 1000.0;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) - exact).abs() <= 2.4e-7 * exact, "exp({x}) = {}, not {exact}", exp(x));
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    /// The definition, in float64.
+    fn naive(data: &Data, w: &[f32], b: &[f32]) -> (f64, Vec<f64>, Vec<f64>) {
+        let (mut loss, mut g, mut gb) = (0.0, vec![0.0; w.len()], vec![0.0; b.len()]);
+        for (i, x) in data.x.chunks_exact(data.columns).enumerate() {
+            let z: Vec<f64> = (0..data.classes)
+                .map(|c| {
+                    let row = &w[c * data.columns..(c + 1) * data.columns];
+                    f64::from(b[c]) + row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>()
+                })
+                .collect();
+            let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = z.iter().map(|z| (z - top).exp()).sum();
+            let weight = f64::from(weight(data.weights, i));
+            loss += weight * (total.ln() + top - z[data.y[i] as usize]);
+            for c in 0..data.classes {
+                let r = weight * ((z[c] - top).exp() / total - f64::from(u8::from(c == data.y[i] as usize)));
+                gb[c] += r;
+                x.iter().enumerate().for_each(|(k, &x)| g[c * data.columns + k] += r * f64::from(x));
+            }
+        }
+        (loss, g, gb)
+    }
+
+    #[test]
+    fn loss_and_gradient_equal_the_definition_for_all_tile_sizes_and_odd_shapes() {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        for (rows, columns, classes) in [(1, 1, 2), (37, 16, 3), (300, 67, 7), (257, 130, 10), (65, 33, 13), (129, 5, 101)] {
+            let x: Vec<f32> = (0..rows * columns).map(|_| random()).collect();
+            let y: Vec<u32> = (0..rows).map(|i| (i * 7 % classes) as u32).collect();
+            let w: Vec<f32> = (0..classes * columns).map(|_| random()).collect();
+            let b: Vec<f32> = (0..classes).map(|_| random()).collect();
+            let weights: Vec<f32> = (0..rows).map(|_| random() + 1.0).collect();
+            for weights in [None, Some(&weights[..])] {
+                let data = Data { x: &x, columns, y: &y, classes, weights };
+                let mut pass = Pass::new(&data, false);
+                let sums = pass.run(&data, &w, &b, &Cancel::new()).unwrap();
+                let (loss, g, gb) = naive(&data, &w, &b);
+                assert!((sums.loss - loss).abs() < 1e-5 * loss, "loss {} {loss}", sums.loss);
+                let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 3e-5 * (rows as f64).sqrt());
+                assert!(close(sums.gradient, &g) && close(sums.bias_gradient, &gb), "{rows} {columns} {classes}");
+            }
+        }
+    }
+}
