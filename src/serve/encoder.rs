@@ -252,8 +252,7 @@ impl Encoder {
         items: Option<&mut [Result<()>]>,
         cancel: &Cancel,
     ) -> Result<()> {
-        let prepare =
-            |index: usize, pixels: &mut [u8]| Ok(self.contract.prepare(pictures[index], pixels)?);
+        let prepare = |index: usize, pixels: &mut [u8]| Ok(self.contract.prepare(pictures[index], pixels)?);
         self.extract_with(pictures.len(), &prepare, out, row_stride, items, cancel)
     }
 
@@ -312,7 +311,8 @@ impl Encoder {
             InputTensor::U8 { shape, data } => (shape, [height, width, channels], data.len()),
             InputTensor::F32 { shape, data } => (shape, [channels, height, width], data.len()),
         };
-        const SIZES: [&str; 3] = ["Input tensor, dimension 1", "Input tensor, dimension 2", "Input tensor, dimension 3"];
+        const SIZES: [&str; 3] =
+            ["Input tensor, dimension 1", "Input tensor, dimension 2", "Input tensor, dimension 3"];
         for ((what, expected), found) in SIZES.into_iter().zip(expected).zip(shape[1..].iter().copied()) {
             same(what, expected, found)?;
         }
@@ -322,7 +322,8 @@ impl Encoder {
         match (self.input.kind, tensor) {
             (InputKind::U8, InputTensor::F32 { .. }) => Err(Error::ModelUnsupported {
                 path: self.path.clone(),
-                why: "its input is uint8 [n, height, width, channels] and normalised inside; float32 cannot be fed".into(),
+                why: "its input is uint8 [n, height, width, channels] and normalised inside; float32 cannot be fed"
+                    .into(),
             }),
             (InputKind::F32, InputTensor::U8 { data, .. }) => {
                 let prepare = |index: usize, pixels: &mut [u8]| {

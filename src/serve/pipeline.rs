@@ -61,9 +61,8 @@ pub fn extract_dataset(
     values.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room.saturating_mul(size_of::<f32>()) })?;
     let mut good = Vec::with_capacity(n);
     let mut bad = Vec::new();
-    let prepare = |index: usize, pixels: &mut [u8]| {
-        Ok(encoder.contract().prepare(dataset.picture(index)?.view(), pixels)?)
-    };
+    let prepare =
+        |index: usize, pixels: &mut [u8]| Ok(encoder.contract().prepare(dataset.picture(index)?.view(), pixels)?);
     stream(encoder, n, batch, &prepare, cancel, &mut |range, results, features| {
         for ((index, result), row) in range.clone().zip(results.drain(..)).zip(features.chunks(dimension)) {
             match result {
