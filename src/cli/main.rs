@@ -2,7 +2,13 @@
 
 mod encoder_args;
 mod export;
+mod extract;
+mod fit;
+mod knn;
+mod linear_eval;
 mod output;
+mod predict;
+mod source;
 mod summary;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +40,11 @@ Start here:
 #[derive(Subcommand)]
 enum Command {
     Export(export::Arguments),
+    Extract(extract::Arguments),
+    LinearEval(linear_eval::Arguments),
+    Knn(knn::Arguments),
+    Fit(fit::Arguments),
+    Predict(predict::Arguments),
     Summary(summary::Arguments),
 }
 
@@ -42,6 +53,11 @@ fn main() -> ExitCode {
     let output = Output { json: arguments.json, quiet: arguments.quiet };
     let done = match &arguments.command {
         Command::Export(arguments) => export::run(arguments, &output),
+        Command::Extract(arguments) => extract::run(arguments, &output),
+        Command::LinearEval(arguments) => linear_eval::run(arguments, &output),
+        Command::Knn(arguments) => knn::run(arguments, &output),
+        Command::Fit(arguments) => fit::run(arguments, &output),
+        Command::Predict(arguments) => predict::run(arguments, &output),
         Command::Summary(arguments) => summary::run(arguments, &output),
     };
     match done {

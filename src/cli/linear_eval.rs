@@ -1,0 +1,172 @@
+//! `byol linear-eval`: how well a linear head on the features classifies.
+
+use crate::Done;
+use crate::output::Output;
+use crate::source::PairArgs;
+use byol_serve::cancel::Cancel;
+use byol_serve::features::Features;
+use byol_serve::head::Head;
+use byol_serve::metrics::Evaluation;
+use byol_serve::solver::{self, FitOptions, PathPoint};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Judge features by a linear head fitted to them (paper, section 4.1 and appendix D).
+#[derive(clap::Args)]
+#[command(after_help = "\
+Without --l2, the penalty is chosen among values from 1 to 1e-6 on a tenth of the training rows, then all are fitted.
+With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is
+then --l2, or 1e-2.
+
+Examples:
+  byol linear-eval run/encoder.onnx --data fashion-mnist/
+  byol linear-eval run/encoder.onnx --data fashion-mnist/ --labels-per-class 10
+  byol linear-eval pixels --data fashion-mnist/                  the baseline
+  byol linear-eval --features X.npy --labels y.npy --test-features Z.npy --test-labels w.npy --l2 1e-3")]
+pub struct Arguments {
+    #[command(flatten)]
+    pair: PairArgs,
+    /// L2 penalty per example; chosen on held-out rows by default.
+    #[arg(long)]
+    l2: Option<f64>,
+    /// Penalise the features as they are, not as if each had standard deviation 1.
+    #[arg(long)]
+    raw: bool,
+    /// Use only so many labels of each class.
+    #[arg(long, value_name = "N")]
+    labels_per_class: Option<usize>,
+    /// How often such rows are drawn.
+    #[arg(long, default_value_t = 10)]
+    repeats: u64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Penalty where too few rows are left to choose one.
+const FEW_L2: f64 = 1e-2;
+
+pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    let (train, test) = arguments.pair.load(output)?;
+    let options = FitOptions {
+        standardize: !arguments.raw,
+        threads: arguments.pair.runtime.threads,
+        ..FitOptions::default()
+    };
+    if let Some(per_class) = arguments.labels_per_class {
+        let options = FitOptions { l2: arguments.l2.unwrap_or(FEW_L2), ..options };
+        return few(arguments, per_class, &train, &test, &options, output);
+    }
+    let l2 = match arguments.l2 {
+        Some(l2) => l2,
+        None => choose_l2(&train, &options, arguments.seed, output)?,
+    };
+    let head = Head::fit(&train, &FitOptions { l2, ..options }, &Cancel::new(), None)?;
+    let evaluation = head.evaluate(&test)?;
+    let fit = head.training.as_ref().map(|t| &t.fit);
+    let result = json!({
+        "top1": evaluation.top1, "top5": evaluation.top5, "l2": l2, "standardize": !arguments.raw,
+        "train": train.len(), "fit": fit, "evaluation": evaluation,
+    });
+    output.result(&result, || print(&evaluation, l2, train.len()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(evaluation: &Evaluation, l2: f64, train: usize) {
+    println!(
+        "linear top-1 {:.2}% (95% interval {:.2} to {:.2}), top-5 {:.2}%, l2 {l2:e}, {train} training and {} test rows",
+        100.0 * evaluation.top1,
+        100.0 * evaluation.interval.0,
+        100.0 * evaluation.interval.1,
+        100.0 * evaluation.top5,
+        evaluation.examples
+    );
+    for class in &evaluation.per_class {
+        println!(
+            "  {:<20} {:>6} rows  precision {:>6.2}%  recall {:>6.2}%",
+            class.label,
+            class.examples,
+            100.0 * class.precision,
+            100.0 * class.recall
+        );
+    }
+}
+
+/// The penalty that does best on a tenth of the rows, held out.
+fn choose_l2(train: &Features, options: &FitOptions, seed: u64, output: &Output) -> Result<f64, Box<dyn Error>> {
+    let mut rows: Vec<usize> = (0..train.len()).collect();
+    rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let (held_out, rest) = rows.split_at((train.len() / 10).max(1));
+    let (held_out, rest) = (train.select(held_out), train.select(rest));
+    let values: Vec<f64> = (0..13).map(|i| 10f64.powf(-0.5 * f64::from(i))).collect();
+    let bar = output.progress(values.len() as u64, "penalties");
+    let mut progress = |point: &PathPoint| {
+        bar.inc(1);
+        bar.set_message(format!("l2 {:.1e}: {:.2}%", point.fit.l2, 100.0 * point.accuracy));
+    };
+    let options = FitOptions { tolerance: 1e-4, ..options.clone() };
+    let path = solver::fit_path(
+        rest.values.view(),
+        rest.labels()?,
+        held_out.values.view(),
+        held_out.labels()?,
+        train.class_count(),
+        &values,
+        Some(3),
+        &options,
+        &Cancel::new(),
+        Some(&mut progress),
+    )?;
+    bar.finish_and_clear();
+    Ok(path.points[path.best].fit.l2)
+}
+
+/// The mean over draws of a few labels per class.
+fn few(
+    arguments: &Arguments,
+    per_class: usize,
+    train: &Features,
+    test: &Features,
+    options: &FitOptions,
+    output: &Output,
+) -> Done {
+    let labels = train.labels()?;
+    let classes = train.class_count();
+    let mut top1 = Vec::new();
+    for repeat in 0..arguments.repeats.max(1) {
+        let mut rows: Vec<usize> = (0..train.len()).collect();
+        rows.shuffle(&mut ChaCha8Rng::seed_from_u64(arguments.seed.wrapping_add(repeat)));
+        let mut taken = vec![0; classes];
+        rows.retain(|&row| {
+            let class = labels[row] as usize;
+            taken[class] += 1;
+            taken[class] <= per_class
+        });
+        if let Some(class) = taken.iter().position(|&n| n < per_class) {
+            let name = train.class_name(class);
+            return Err(format!("class {name:?} has {} rows, {per_class} per class are asked", taken[class]).into());
+        }
+        let head = Head::fit(&train.select(&rows), options, &Cancel::new(), None)?;
+        top1.push(head.evaluate(test)?.top1);
+    }
+    let n = top1.len() as f64;
+    let mean = top1.iter().sum::<f64>() / n;
+    let deviation = (top1.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let result = json!({
+        "top1": mean, "deviation": deviation, "repeats": top1, "labels_per_class": per_class, "l2": options.l2,
+        "standardize": options.standardize,
+    });
+    output.result(&result, || {
+        println!(
+            "linear top-1 {:.2}% with {per_class} labels per class (mean of {} draws, deviation {:.2} points)",
+            100.0 * mean,
+            top1.len(),
+            100.0 * deviation
+        );
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
