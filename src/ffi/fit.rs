@@ -1,0 +1,283 @@
+//! Training a head: logistic regression to its optimum, with a certificate.
+
+use std::ffi::{c_char, c_void};
+use std::ops::ControlFlow;
+
+use byol_serve::Error;
+use byol_serve::cancel::Cancel;
+use byol_serve::head::{Head, Training};
+use byol_serve::solver::{self, FitOptions, FitReport, Progress};
+use ndarray::ArrayView2;
+
+use crate::cancel::{self, byol_cancel};
+use crate::encoder::{self, byol_encoder};
+use crate::guard::guard;
+use crate::handle;
+use crate::head::{byol_head, matrix};
+use crate::pointer::{self, Versioned};
+use crate::status::*;
+
+/// How to fit a head. Start with BYOL_FIT_OPTIONS_INIT, which sets the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub struct byol_fit_options {
+    /// sizeof(byol_fit_options).
+    pub struct_size: u32,
+    /// Most iterations (default 1000). Reaching them is no error: the report's converged is then 0.
+    pub max_iterations: u32,
+    /// Penalty per example on the squared weights, at least 0 (default 1e-3): the objective is the mean cross-entropy
+    /// plus l2 / 2 times the sum of the squared weights. scikit-learn's C is 1 / (l2 * rows).
+    pub l2: f64,
+    /// Certified relative distance from the optimum to stop at (default 1e-6).
+    pub tolerance: f64,
+    /// Threads, 0 for as many as the process may use. The result does not depend on it, bit for bit.
+    pub threads: u32,
+    /// 1 to penalise as if every column had standard deviation 1, else 0 (default). A head always takes features as the
+    /// encoder gives them.
+    pub standardize: u32,
+    /// One factor per class for the weight of its examples, or NULL.
+    pub class_weights: *const f32,
+    /// One weight per row, at least 0, or NULL.
+    pub sample_weights: *const f32,
+}
+
+impl Default for byol_fit_options {
+    fn default() -> Self {
+        let FitOptions { l2, tolerance, max_iterations, .. } = FitOptions::default();
+        Self {
+            struct_size: 0,
+            max_iterations: max_iterations as u32,
+            l2,
+            tolerance,
+            threads: 0,
+            standardize: 0,
+            class_weights: std::ptr::null(),
+            sample_weights: std::ptr::null(),
+        }
+    }
+}
+
+// SAFETY: repr(C), struct_size first, no padding, numbers and pointers only.
+unsafe impl Versioned for byol_fit_options {
+    const NAME: &'static str = "byol_fit_options";
+    const MINIMUM: usize = 32 + 2 * size_of::<usize>();
+}
+
+/// How a fit went. Set struct_size (BYOL_FIT_REPORT_INIT), the library fills in the rest.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub struct byol_fit_report {
+    /// sizeof(byol_fit_report).
+    pub struct_size: u32,
+    /// 1 when the tolerance was met, else 0.
+    pub converged: u32,
+    /// Iterations done.
+    pub iterations: u64,
+    /// Passes over all rows.
+    pub passes: u64,
+    /// Value of the objective at the end.
+    pub objective: f64,
+    /// Proven: (objective - optimum) / optimum is at most this. -1 where nothing can be proven (l2 0).
+    pub gap: f64,
+    /// The penalty.
+    pub l2: f64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+// SAFETY: repr(C), struct_size first, no padding, numbers only.
+unsafe impl Versioned for byol_fit_report {
+    const NAME: &'static str = "byol_fit_report";
+    const MINIMUM: usize = 56;
+}
+
+/// Hears from a fit after every iteration: how many are done, the objective, and the proven relative distance from the
+/// optimum (infinite while nothing is proven). Returns 0 to go on; anything else ends the fit with BYOL_E_CANCELLED. It
+/// runs on the thread that called byol_head_fit and must return (no exception, no longjmp).
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub type byol_fit_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, iteration: u64, objective: f64, gap: f64) -> i32>;
+
+/// Sets `size` bytes at `options`, which is sizeof(byol_fit_options) in the caller's header, to what
+/// BYOL_FIT_OPTIONS_INIT is.
+///
+/// Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn byol_fit_options_init(options: *mut byol_fit_options, size: usize) {
+    // SAFETY: the caller owns `size` bytes at `options`.
+    unsafe { pointer::init(options, size) };
+}
+
+/// Sets `size` bytes at `report`, which is sizeof(byol_fit_report) in the caller's header, to what BYOL_FIT_REPORT_INIT
+/// is.
+///
+/// Does nothing when `report` is NULL or `size` impossible. Threads: any. @since 0.1.0
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn byol_fit_report_init(report: *mut byol_fit_report, size: usize) {
+    // SAFETY: the caller owns `size` bytes at `report`.
+    unsafe { pointer::init(report, size) };
+}
+
+/// Fits a head to `rows` rows of `columns` features, `row_stride` floats apart (0 for columns), and their `labels`, each
+/// from 0 to classes - 1. Deterministic: the same input gives the same head, whatever the threads.
+///
+/// `class_names` holds `classes` texts in UTF-8, or is NULL for "0", "1", ... `encoder` is the one whose features these
+/// are, so that the head will refuse others; `{0}` leaves that open. `options` (NULL for the defaults), `progress` with
+/// its `user`, `token` (`{0}`) and `report` may be left out.
+///
+/// Ownership: all memory is the caller's and only used during the call; close the head with byol_head_close.
+/// Threads: any.
+/// Errors: NULL_POINTER, HANDLE, ABI, INVALID_ARG, SHAPE, LABEL, NON_FINITE (both with the row in item_index), DATA,
+/// NO_OPTIMUM (l2 0 only), NO_MEMORY, CANCELLED, DEADLINE. @since 0.1.0
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn byol_head_fit(
+    features: *const f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    labels: *const u32,
+    class_names: *const *const c_char,
+    classes: u32,
+    encoder: byol_encoder,
+    options: *const byol_fit_options,
+    progress: byol_fit_callback,
+    user: *mut c_void,
+    token: byol_cancel,
+    head: *mut byol_head,
+    report: *mut byol_fit_report,
+    error: *mut byol_error,
+) -> byol_status {
+    // SAFETY: the caller's pointers, checked.
+    unsafe {
+        guard(error, || {
+            let place = pointer::place(head, "head")?;
+            let report = pointer::report_or_null(report, "report")?;
+            let features = matrix(features, rows, columns, row_stride)?;
+            let labels = pointer::slice(labels, rows, "labels")?;
+            let names = read_names(class_names, classes)?;
+            let options = read_options(options, classes, rows)?;
+            let encoder = match encoder.id {
+                0 => None,
+                _ => Some(encoder::of(encoder)?),
+            };
+            if let Some(encoder) = &encoder
+                && encoder.dimension() != columns
+            {
+                let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
+                return Err(Error::DimensionMismatch { what, expected, found: columns }.into());
+            }
+            let token = cancel::of(token)?;
+            let (weights, bias, fit) = run(
+                features,
+                labels,
+                &names,
+                &options,
+                &token,
+                |p| match progress {
+                    Some(call) if call(user, p.iteration as u64, p.objective, p.gap) != 0 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                },
+                progress.is_some(),
+            )?;
+            let told = byol_fit_report {
+                struct_size: 0,
+                converged: u32::from(fit.converged),
+                iterations: fit.iterations as u64,
+                passes: fit.passes as u64,
+                objective: fit.objective,
+                gap: fit.gap.unwrap_or(-1.0),
+                l2: fit.l2,
+                seconds: fit.seconds,
+            };
+            let mut fitted = Head::from_parts(weights.mapv(|w| w as f32), bias.mapv(|b| b as f32), names)?;
+            fitted.encoder_sha256 = encoder.map(|encoder| encoder.sha256().to_owned());
+            fitted.training = Some(Training { examples: rows, standardize: options.standardize, fit });
+            place.set(byol_head { id: handle::open(fitted)? });
+            if let Some(report) = report {
+                report.set(told);
+            }
+            Ok(())
+        })
+    }
+}
+
+type Fitted = (ndarray::Array2<f64>, ndarray::Array1<f64>, FitReport);
+
+/// Fits, while the callback (if `heard`) and the caller's token can both stop it. The callback must not trigger the
+/// token, which may be in use elsewhere, so the solver then gets a token of its own.
+fn run(
+    features: ArrayView2<f32>,
+    labels: &[u32],
+    names: &[String],
+    options: &FitOptions,
+    token: &Cancel,
+    mut tell: impl FnMut(&Progress) -> ControlFlow<()>,
+    heard: bool,
+) -> Result<Fitted> {
+    let own = Cancel::new();
+    let mut cause = None;
+    let mut progress = |progress: &Progress| {
+        cause = match (tell(progress), token.check()) {
+            (ControlFlow::Break(()), _) => Some(Error::Cancelled),
+            (_, Err(error)) => Some(error),
+            _ => return,
+        };
+        own.trigger();
+    };
+    let result = match heard {
+        true => {
+            token.check()?;
+            solver::fit(features, labels, names.len(), options, &own, Some(&mut progress))
+        }
+        false => solver::fit(features, labels, names.len(), options, token, None),
+    };
+    let class =
+        |label: &str| label.parse().ok().and_then(|class: usize| names.get(class)).cloned().unwrap_or(label.into());
+    Ok(result.map_err(|error| match error {
+        Error::Cancelled => cause.unwrap_or(Error::Cancelled),
+        Error::OneClass { label, examples } => Error::OneClass { label: class(&label), examples },
+        Error::EmptyClass { label } => Error::EmptyClass { label: class(&label) },
+        other => other,
+    })?)
+}
+
+unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<Vec<String>> {
+    /// A head of so many classes would have to be at least as large as a whole encoder.
+    const MOST_CLASSES: u32 = 1 << 24;
+    if classes > MOST_CLASSES {
+        return Err(Fault::argument(format_args!("classes is {classes}; at most {MOST_CLASSES}")));
+    }
+    if class_names.is_null() {
+        return Ok((0..classes).map(|class| class.to_string()).collect());
+    }
+    // SAFETY: the caller's pointers, checked.
+    let names = unsafe { pointer::texts(class_names, classes as usize, "class_names") }?;
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+unsafe fn read_options(options: *const byol_fit_options, classes: u32, rows: usize) -> Result<FitOptions> {
+    // SAFETY: the caller's pointers, checked.
+    unsafe {
+        let options = pointer::options(options, "options")?;
+        let weights = |weights: *const f32, count: usize, name: &str| match weights.is_null() {
+            true => Ok(None),
+            false => pointer::slice(weights, count, name).map(|weights| Some(weights.to_vec())),
+        };
+        if options.standardize > 1 {
+            return Err(Fault::argument(format_args!("options.standardize is {}, not 0 or 1", options.standardize)));
+        }
+        Ok(FitOptions {
+            l2: options.l2,
+            tolerance: options.tolerance,
+            max_iterations: options.max_iterations as usize,
+            threads: options.threads as usize,
+            standardize: options.standardize == 1,
+            class_weights: weights(options.class_weights, classes as usize, "options.class_weights")?,
+            sample_weights: weights(options.sample_weights, rows, "options.sample_weights")?,
+            start: None,
+        })
+    }
+}
