@@ -2,7 +2,7 @@
 
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
-use crate::output::Output;
+use crate::output::{Output, line};
 use byol_model::encoder::EncoderConfig;
 use byol_model::onnx;
 use byol_model::picture::InputContract;
@@ -56,8 +56,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         "file": path, "bytes": bytes.len(), "sha256": sha256, "dimension": graph.dimension(),
         "input": [contract.height, contract.width, contract.channels],
     });
-    output.result(&result, || {
-        println!(
+    output.result(&result, |out| {
+        line!(
+            out,
             "{}: {} of {} x {} x {} pixels to {} features, {} bytes, sha256 {sha256}",
             path.display(),
             config.name,

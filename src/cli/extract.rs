@@ -1,7 +1,7 @@
 //! `byol extract`: features of pictures, into a file.
 
 use crate::Done;
-use crate::output::Output;
+use crate::output::{Output, line};
 use crate::source::RuntimeArgs;
 use byol_model::dataset::{Dataset, Split};
 use clap::ValueEnum;
@@ -59,8 +59,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         "file": arguments.output, "pictures": features.len(), "left_out": data.len() - features.len(),
         "dimension": features.dimensions(), "seconds": seconds, "encoder_sha256": features.encoder,
     });
-    output.result(&result, || {
-        println!(
+    output.result(&result, |out| {
+        line!(
+            out,
             "{}: {} pictures, {} features each, {:.1} pictures/s",
             arguments.output.display(),
             features.len(),

@@ -1,7 +1,7 @@
 //! `byol fit`: a linear head on features.
 
 use crate::Done;
-use crate::output::Output;
+use crate::output::{Output, line};
 use crate::source::{self, RuntimeArgs};
 use byol_model::dataset::{Dataset, Split};
 use byol_serve::cancel::Cancel;
@@ -81,8 +81,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         "file": arguments.output, "examples": features.len(), "classes": head.labels, "dimension": head.dimensions(),
         "train_top1": evaluation.top1, "fit": fit,
     });
-    output.result(&result, || {
-        println!(
+    output.result(&result, |out| {
+        line!(
+            out,
             "{}: {} classes from {} examples, {:.1}% of them right",
             arguments.output.display(),
             head.classes(),
@@ -91,7 +92,13 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         );
         if let Some(fit) = fit {
             let end = if fit.converged { "converged" } else { "NOT converged: raise --max-iterations or --l2" };
-            println!("{end} after {} iterations, {:.2} s, objective {:.6}", fit.iterations, fit.seconds, fit.objective);
+            line!(
+                out,
+                "{end} after {} iterations, {:.2} s, objective {:.6}",
+                fit.iterations,
+                fit.seconds,
+                fit.objective
+            );
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! `byol knn`: how well nearest neighbours classify.
 
 use crate::Done;
-use crate::output::Output;
+use crate::output::{Output, line};
 use crate::source::PairArgs;
 use byol_serve::knn::{KnnOptions, knn};
 use byol_serve::metrics;
@@ -37,9 +37,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         "top1": top1, "interval": interval, "k": arguments.k, "temperature": arguments.temperature,
         "distance": "cosine", "train": train.len(), "test": test.len(),
     });
-    output.result(&result, || {
+    output.result(&result, |out| {
         let vote = arguments.temperature.map_or("majority vote".into(), |t| format!("votes weighted, temperature {t}"));
-        println!(
+        line!(
+            out,
             "{}-NN top-1 {:.2}% (95% interval {:.2} to {:.2}), cosine, {vote}, {} training and {} test pictures",
             arguments.k,
             100.0 * top1,

@@ -1,7 +1,7 @@
 //! `byol linear-eval`: how well a linear head on the features classifies.
 
 use crate::Done;
-use crate::output::Output;
+use crate::output::{Output, line};
 use crate::source::PairArgs;
 use byol_serve::cancel::Cancel;
 use byol_serve::features::Features;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// Judge features by a linear head fitted to them (paper, section 4.1 and appendix D).
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --l2, the penalty is chosen among values from 1 to 1e-6 on a tenth of the training rows, then all are fitted.
+Without --l2, the penalty is chosen among values from 1 to 1e-4 on a tenth of the training rows, then all are fitted.
 With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is
 then --l2, or 1e-2.
 
@@ -52,11 +52,8 @@ const FEW_L2: f64 = 1e-2;
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let (train, test) = arguments.pair.load(output)?;
-    let options = FitOptions {
-        standardize: !arguments.raw,
-        threads: arguments.pair.runtime.threads,
-        ..FitOptions::default()
-    };
+    let options =
+        FitOptions { standardize: !arguments.raw, threads: arguments.pair.runtime.threads, ..FitOptions::default() };
     if let Some(per_class) = arguments.labels_per_class {
         let options = FitOptions { l2: arguments.l2.unwrap_or(FEW_L2), ..options };
         return few(arguments, per_class, &train, &test, &options, output);
@@ -72,12 +69,13 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         "top1": evaluation.top1, "top5": evaluation.top5, "l2": l2, "standardize": !arguments.raw,
         "train": train.len(), "fit": fit, "evaluation": evaluation,
     });
-    output.result(&result, || print(&evaluation, l2, train.len()))?;
+    output.result(&result, |out| print(out, &evaluation, l2, train.len()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(evaluation: &Evaluation, l2: f64, train: usize) {
-    println!(
+fn print(out: &mut String, evaluation: &Evaluation, l2: f64, train: usize) {
+    line!(
+        out,
         "linear top-1 {:.2}% (95% interval {:.2} to {:.2}), top-5 {:.2}%, l2 {l2:e}, {train} training and {} test rows",
         100.0 * evaluation.top1,
         100.0 * evaluation.interval.0,
@@ -86,7 +84,8 @@ fn print(evaluation: &Evaluation, l2: f64, train: usize) {
         evaluation.examples
     );
     for class in &evaluation.per_class {
-        println!(
+        line!(
+            out,
             "  {:<20} {:>6} rows  precision {:>6.2}%  recall {:>6.2}%",
             class.label,
             class.examples,
@@ -102,7 +101,7 @@ fn choose_l2(train: &Features, options: &FitOptions, seed: u64, output: &Output)
     rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let (held_out, rest) = rows.split_at((train.len() / 10).max(1));
     let (held_out, rest) = (train.select(held_out), train.select(rest));
-    let values: Vec<f64> = (0..13).map(|i| 10f64.powf(-0.5 * f64::from(i))).collect();
+    let values: Vec<f64> = (0..9).map(|i| 10f64.powf(-0.5 * f64::from(i))).collect();
     let bar = output.progress(values.len() as u64, "penalties");
     let mut progress = |point: &PathPoint| {
         bar.inc(1);
@@ -116,7 +115,7 @@ fn choose_l2(train: &Features, options: &FitOptions, seed: u64, output: &Output)
         held_out.labels()?,
         train.class_count(),
         &values,
-        Some(3),
+        Some(2),
         &options,
         &Cancel::new(),
         Some(&mut progress),
@@ -160,8 +159,9 @@ fn few(
         "top1": mean, "deviation": deviation, "repeats": top1, "labels_per_class": per_class, "l2": options.l2,
         "standardize": options.standardize,
     });
-    output.result(&result, || {
-        println!(
+    output.result(&result, |out| {
+        line!(
+            out,
             "linear top-1 {:.2}% with {per_class} labels per class (mean of {} draws, deviation {:.2} points)",
             100.0 * mean,
             top1.len(),

@@ -3,6 +3,17 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::error::Error;
+use std::io::{ErrorKind, Write};
+
+/// Writes one line of a result.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => {{
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = writeln!($out, $($text)*);
+    }};
+}
+pub(crate) use line;
 
 /// How the user wants to be told.
 pub struct Output {
@@ -13,14 +24,19 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints the result: `value` as JSON, or what `text` prints.
-    pub fn result(&self, value: &impl Serialize, text: impl FnOnce()) -> Result<(), Box<dyn Error>> {
+    /// Prints the result: `value` as JSON, or the lines that `text` writes. A reader that has gone away (`| head`) is
+    /// no failure.
+    pub fn result(&self, value: &impl Serialize, text: impl FnOnce(&mut String)) -> Result<(), Box<dyn Error>> {
+        let mut out = String::new();
         if self.json {
-            println!("{}", serde_json::to_string(value)?);
+            out = serde_json::to_string(value)? + "\n";
         } else {
-            text();
+            text(&mut out);
         }
-        Ok(())
+        match std::io::stdout().write_all(out.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A sentence for a person, on standard error.

@@ -1,7 +1,7 @@
 //! `byol predict`: a head's answer for pictures or features.
 
 use crate::Done;
-use crate::output::Output;
+use crate::output::{Output, line};
 use crate::source::{self, RuntimeArgs};
 use byol_model::dataset::{Dataset, Split};
 use byol_serve::head::Head;
@@ -58,14 +58,15 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let name = |i: usize| features.names.as_ref().map_or_else(|| i.to_string(), |names| names[i].clone());
     let label = |class: usize| head.labels[class].as_str();
     let rows = predicted.iter().enumerate().map(|(i, top)| {
-        let top: Vec<_> = top.iter().map(|p| json!({ "label": label(p.label), "probability": p.probability })).collect();
+        let top: Vec<_> =
+            top.iter().map(|p| json!({ "label": label(p.label), "probability": p.probability })).collect();
         json!({ "name": name(i), "top": top })
     });
     let rows = rows.collect::<Vec<_>>();
-    output.result(&json!({ "predictions": rows }), || {
+    output.result(&json!({ "predictions": rows }), |out| {
         for (i, top) in predicted.iter().enumerate() {
             let top: Vec<_> = top.iter().map(|p| format!("{} {:.3}", label(p.label), p.probability)).collect();
-            println!("{}\t{}", name(i), top.join("\t"));
+            line!(out, "{}\t{}", name(i), top.join("\t"));
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -106,7 +106,9 @@ impl PairArgs {
             None => Dataset::open(data, Split::Test)?,
         };
         if train.labels().is_none() || test.labels().is_none() {
-            return Err(format!("{} has no labels: evaluation needs class folders or label files", data.display()).into());
+            return Err(
+                format!("{} has no labels: evaluation needs class folders or label files", data.display()).into()
+            );
         }
         if test.classes().iter().any(|class| !train.classes().contains(class)) {
             return Err(format!(

@@ -2,7 +2,7 @@
 
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
-use crate::output::Output;
+use crate::output::{Output, line};
 use byol_model::graph::Parameter;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -56,14 +56,27 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         multiply_adds: graph.multiply_adds(),
         layers: layers.collect(),
     };
-    output.result(&summary, || {
-        println!("{:<24} {:<14} {:>18} {:>12} {:>14}", "layer", "operator", "output", "parameters", "multiply-adds");
+    output.result(&summary, |out| {
+        line!(out, "{:<24} {:<14} {:>18} {:>12} {:>14}", "layer", "operator", "output", "parameters", "multiply-adds");
         for l in &summary.layers {
-            println!("{:<24} {:<14} {:>18} {:>12} {:>14}", l.name, l.operator, l.output, l.parameters, l.multiply_adds);
+            line!(
+                out,
+                "{:<24} {:<14} {:>18} {:>12} {:>14}",
+                l.name,
+                l.operator,
+                l.output,
+                l.parameters,
+                l.multiply_adds
+            );
         }
-        println!(
+        line!(
+            out,
             "\n{}: {} to {} features, {} parameters, {} multiply-adds",
-            summary.encoder, summary.input, summary.dimension, summary.parameters, summary.multiply_adds
+            summary.encoder,
+            summary.input,
+            summary.dimension,
+            summary.parameters,
+            summary.multiply_adds
         );
     })?;
     Ok(ExitCode::SUCCESS)
