@@ -212,9 +212,9 @@ impl Features {
             .map_err(|why| Error::corrupt(path, format!("tensor features: {why}")))?;
         let labels = match tensors.tensor("labels") {
             Err(_) => None,
-            Ok(tensor) if tensor.dtype() == Dtype::U32 && tensor.shape() == [rows] => Some(
-                tensor.data().as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect(),
-            ),
+            Ok(tensor) if tensor.dtype() == Dtype::U32 && tensor.shape() == [rows] => {
+                Some(tensor.data().as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
+            }
             Ok(tensor) => {
                 let why = format!("tensor labels: {:?} {:?}, expected U32 [{rows}]", tensor.dtype(), tensor.shape());
                 return Err(Error::corrupt(path, why));

@@ -105,7 +105,10 @@ pub fn neighbours(train: ArrayView2<f32>, query: ArrayView2<f32>, k: usize) -> R
     }
     let shape = (query.nrows(), k);
     let wrong = |_| Error::DimensionMismatch { what: "neighbours found", expected: shape.0 * k, found: 0 };
-    Ok((Array2::from_shape_vec(shape, indices).map_err(wrong)?, Array2::from_shape_vec(shape, similarities).map_err(wrong)?))
+    Ok((
+        Array2::from_shape_vec(shape, indices).map_err(wrong)?,
+        Array2::from_shape_vec(shape, similarities).map_err(wrong)?,
+    ))
 }
 
 /// Rows scaled to length 1; rows of zeros stay.

@@ -91,14 +91,16 @@ impl Evaluation {
             })
             .collect();
         let right: u64 = confusion.diag().sum();
-        let occurring: Vec<f64> = per_class.iter().filter(|class| class.examples > 0).map(|class| class.recall).collect();
+        let occurring: Vec<f64> =
+            per_class.iter().filter(|class| class.examples > 0).map(|class| class.recall).collect();
         Ok(Self {
             examples,
             top1: ratio(right, examples as u64),
             top5: top5 as f64 / examples as f64,
             balanced: occurring.iter().sum::<f64>() / occurring.len() as f64,
             log_loss: log_loss / examples as f64,
-            ece: bins.iter().map(|&(_, right, confidence)| (right as f64 - confidence).abs()).sum::<f64>() / examples as f64,
+            ece: bins.iter().map(|&(_, right, confidence)| (right as f64 - confidence).abs()).sum::<f64>()
+                / examples as f64,
             per_class,
             confusion,
             interval: wilson(right, examples as u64),

@@ -80,7 +80,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<Array, String> {
     let data = &rest[length..];
     let text = std::str::from_utf8(text).map_err(|_| "the header is not text")?;
 
-    let kind = value_of(text, "descr").and_then(|value| value.strip_prefix(['\'', '"'])).ok_or("no 'descr' in the header")?;
+    let kind =
+        value_of(text, "descr").and_then(|value| value.strip_prefix(['\'', '"'])).ok_or("no 'descr' in the header")?;
     let kind: String = kind.chars().take_while(|c| !"'\"".contains(*c)).collect();
     let fortran = value_of(text, "fortran_order").ok_or("no 'fortran_order' in the header")?.starts_with("True");
     let shape = value_of(text, "shape").and_then(|value| value.strip_prefix('(')).ok_or("no 'shape' in the header")?;

@@ -1,5 +1,8 @@
 //! One pass over the features: loss and gradient of a softmax layer, reading every row once.
 //!
+//! Where float32 products leave too much noise (weak penalties, columns that nearly cancel), [`Pass::run_exactly`] does
+//! the same in float64 throughout, several times slower.
+//!
 //! Rows go through in blocks that stay in the second-level cache: scores of a block, its softmax, its share of the
 //! gradient. Scores and gradients are float32 products, everything that is summed over many rows is float64. Rows are
 //! cut into parts whose number depends on the sizes alone, and parts are added in order: the result is the same bit for
@@ -128,12 +131,105 @@ impl Pass {
             self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, &g)| *sum += f64::from(g));
             self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, &g)| *sum += g);
         }
-        Ok(Sums {
-            loss: sums.0,
-            gradient: &self.gradient,
-            bias_gradient: &self.bias_gradient,
-            separated: sums.1,
-        })
+        Ok(Sums { loss: sums.0, gradient: &self.gradient, bias_gradient: &self.bias_gradient, separated: sums.1 })
+    }
+}
+
+impl Pass {
+    /// As [`Pass::run`] in float64 throughout.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub fn run_exactly(&mut self, data: &Data, weights: &[f64], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
+        let (arch, rows) = (self.arch, data.y.len());
+        // Fewer parts than float32 has: they are twice as large, and take their time anyway.
+        let parts = self.parts.len().div_ceil(4);
+        let rows_per_part = rows.div_ceil(parts);
+        let work = |index: usize| {
+            let mut part = Exact {
+                gradient: vec![0.0; self.gradient.len()],
+                bias_gradient: vec![0.0; bias.len()],
+                loss: 0.0,
+                separated: true,
+            };
+            let (first, last) = (index * rows_per_part, ((index + 1) * rows_per_part).min(rows));
+            for start in (first..last).step_by(BLOCK * 8) {
+                cancel.check()?;
+                let end = (start + BLOCK * 8).min(last);
+                arch.dispatch(ExactRows { data, weights, bias, start, end, part: &mut part });
+            }
+            Ok(part)
+        };
+        let found: Vec<Exact> = if self.parallel {
+            (0..parts).into_par_iter().map(work).collect::<Result<_>>()?
+        } else {
+            (0..parts).map(work).collect::<Result<_>>()?
+        };
+        self.gradient.fill(0.0);
+        self.bias_gradient.fill(0.0);
+        let mut sums = (0.0, true);
+        for part in &found {
+            sums = (sums.0 + part.loss, sums.1 && part.separated);
+            self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, g)| *sum += g);
+            self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, g)| *sum += g);
+        }
+        Ok(Sums { loss: sums.0, gradient: &self.gradient, bias_gradient: &self.bias_gradient, separated: sums.1 })
+    }
+}
+
+struct Exact {
+    gradient: Vec<f64>,
+    bias_gradient: Vec<f64>,
+    loss: f64,
+    separated: bool,
+}
+
+struct ExactRows<'a> {
+    data: &'a Data<'a>,
+    weights: &'a [f64],
+    bias: &'a [f64],
+    start: usize,
+    end: usize,
+    part: &'a mut Exact,
+}
+
+impl WithSimd for ExactRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { data, weights, bias, start, end, part } = self;
+        let columns = data.columns;
+        let mut residuals = vec![0.0; bias.len()];
+        for row in start..end {
+            let x = &data.x[row * columns..(row + 1) * columns];
+            let (label, weight) = (data.y[row] as usize, f64::from(weight(data.weights, row)));
+            for ((score, w), bias) in residuals.iter_mut().zip(weights.chunks_exact(columns)).zip(bias) {
+                let mut sums = [0.0; 8];
+                let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<8>(), x.as_chunks::<8>());
+                for (w, x) in w.iter().zip(x) {
+                    for i in 0..8 {
+                        sums[i] += w[i] * f64::from(x[i]);
+                    }
+                }
+                let rest: f64 = w_rest.iter().zip(x_rest).map(|(w, &x)| w * f64::from(x)).sum();
+                *score = bias + sums.iter().sum::<f64>() + rest;
+            }
+            let own = residuals[label];
+            let top = residuals.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let rival = residuals.iter().enumerate().filter(|(c, _)| *c != label).map(|(_, z)| *z);
+            part.separated &= rival.fold(f64::NEG_INFINITY, f64::max) < own;
+            residuals.iter_mut().for_each(|z| *z = (*z - top).exp());
+            let sum: f64 = residuals.iter().sum();
+            part.loss += weight * (sum.ln() + top - own);
+            residuals.iter_mut().for_each(|e| *e *= weight / sum);
+            residuals[label] -= weight;
+            for (c, residual) in residuals.iter().enumerate() {
+                part.bias_gradient[c] += residual;
+                let gradient = &mut part.gradient[c * columns..(c + 1) * columns];
+                gradient.iter_mut().zip(x).for_each(|(g, &x)| *g += residual * f64::from(x));
+            }
+        }
     }
 }
 
@@ -156,7 +252,9 @@ impl WithSimd for Pack<'_> {
         self.packed.resize(padded * classes, 0.0);
         for &(first, last) in self.tiles {
             let tile = &mut self.packed[first * padded..last * padded];
-            for (c, row) in self.weights[first * self.columns..last * self.columns].chunks_exact(self.columns).enumerate() {
+            for (c, row) in
+                self.weights[first * self.columns..last * self.columns].chunks_exact(self.columns).enumerate()
+            {
                 for (k, piece) in row.chunks(lanes).enumerate() {
                     let at = (k * (last - first) + c) * lanes;
                     tile[at..at + piece.len()].copy_from_slice(piece);
@@ -203,7 +301,14 @@ impl WithSimd for Blocks<'_> {
                 }
                 forward!(1 2 3 4 5 6);
             }
-            softmax(&mut part.scores, bias, &data.y[first..last], data.weights.map(|w| &w[first..last]), &mut part.loss, &mut part.separated);
+            softmax(
+                &mut part.scores,
+                bias,
+                &data.y[first..last],
+                data.weights.map(|w| &w[first..last]),
+                &mut part.loss,
+                &mut part.separated,
+            );
             for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
                 *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();
             }
@@ -386,7 +491,8 @@ fn softmax(scores: &mut [f32], bias: &[f32], y: &[u32], weights: Option<&[f32]>,
     }
     for (r, &label) in y.iter().enumerate() {
         // Minus the others' share instead of p - 1, where p is near 1: no digits are lost.
-        let others_share = if own[r] >= 0.0 { others[r] * scale[r] } else { weight(weights, r) - scores[label as usize][r] };
+        let others_share =
+            if own[r] >= 0.0 { others[r] * scale[r] } else { weight(weights, r) - scores[label as usize][r] };
         scores[label as usize][r] = -others_share;
     }
 }
@@ -459,7 +565,9 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         };
-        for (rows, columns, classes) in [(1, 1, 2), (37, 16, 3), (300, 67, 7), (257, 130, 10), (65, 33, 13), (129, 5, 101)] {
+        for (rows, columns, classes) in
+            [(1, 1, 2), (37, 16, 3), (300, 67, 7), (257, 130, 10), (65, 33, 13), (129, 5, 101)]
+        {
             let x: Vec<f32> = (0..rows * columns).map(|_| random()).collect();
             let y: Vec<u32> = (0..rows).map(|i| (i * 7 % classes) as u32).collect();
             let w: Vec<f32> = (0..classes * columns).map(|_| random()).collect();
@@ -471,7 +579,13 @@ mod tests {
                 let sums = pass.run(&data, &w, &b, &Cancel::new()).unwrap();
                 let (loss, g, gb) = naive(&data, &w, &b);
                 assert!((sums.loss - loss).abs() < 1e-5 * loss, "loss {} {loss}", sums.loss);
-                let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 3e-5 * (rows as f64).sqrt());
+                let close =
+                    |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 3e-5 * (rows as f64).sqrt());
+                assert!(close(sums.gradient, &g) && close(sums.bias_gradient, &gb), "{rows} {columns} {classes}");
+                let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+                let sums = pass.run_exactly(&data, &wide(&w), &wide(&b), &Cancel::new()).unwrap();
+                assert!((sums.loss - loss).abs() < 1e-12 * loss);
+                let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-10);
                 assert!(close(sums.gradient, &g) && close(sums.bias_gradient, &gb), "{rows} {columns} {classes}");
             }
         }

@@ -89,7 +89,7 @@ pub struct FitReport {
     pub converged: bool,
     /// Value of the objective at the end.
     pub objective: f64,
-    /// Proven: `(objective - optimum) / optimum` is at most this, up to the rounding of float32 products. None for
+    /// Proven: `(objective - optimum) / optimum` is at most this, up to rounding. None for
     /// `l2` 0.
     pub gap: Option<f64>,
     /// Wall time.
@@ -205,8 +205,7 @@ pub fn fit_path(
     let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
     for (index, &l2) in l2_values.iter().enumerate() {
         let fit_began = Instant::now();
-        let solution =
-            problem.solve(&FitOptions { l2, ..options.clone() }, start.take(), cancel, None, fit_began)?;
+        let solution = problem.solve(&FitOptions { l2, ..options.clone() }, start.take(), cancel, None, fit_began)?;
         let (weights, bias) = problem.outer(&solution.w);
         let (accuracy, log_loss) = judge(validation_x, validation_y, &weights, &bias);
         let mut fit = solution.report;
@@ -231,8 +230,11 @@ pub fn fit_path(
         start = Some(solution.w);
     }
 
-    let all_x = concatenate(Axis(0), &[x, validation_x])
-        .map_err(|_| Error::DimensionMismatch { what: "columns of validation rows", expected: x.ncols(), found: validation_x.ncols() })?;
+    let all_x = concatenate(Axis(0), &[x, validation_x]).map_err(|_| Error::DimensionMismatch {
+        what: "columns of validation rows",
+        expected: x.ncols(),
+        found: validation_x.ncols(),
+    })?;
     let all_y = [y, validation_y].concat();
     let refit_options = FitOptions { l2: l2_values[best], start: best_w, ..options };
     let (weights, bias, refit) = fit(all_x.view(), &all_y, classes, &refit_options, cancel, None)?;
@@ -246,9 +248,10 @@ fn judge(x: ArrayView2<f32>, y: &[u32], weights: &Array2<f64>, bias: &Array1<f64
     let mut loss = 0.0;
     let mut predicted = Vec::with_capacity(y.len());
     for (scores, &label) in scores.outer_iter().zip(y) {
-        let (best, top) = scores.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (class, &score)| {
-            if score > best.1 { (class, score) } else { best }
-        });
+        let (best, top) = scores
+            .iter()
+            .enumerate()
+            .fold((0, f32::NEG_INFINITY), |best, (class, &score)| if score > best.1 { (class, score) } else { best });
         predicted.push(best as u32);
         let total: f64 = scores.iter().map(|&score| f64::from(score - top).exp()).sum();
         loss += total.ln() - f64::from(scores[label as usize] - top);
@@ -260,17 +263,16 @@ fn judge(x: ArrayView2<f32>, y: &[u32], weights: &Array2<f64>, bias: &Array1<f64
 ///
 /// Inside, parameters are one vector, class after class, `columns` weights and the bias of each, in coordinates where
 /// columns have mean 0 and, if asked for, standard deviation 1.
-pub(crate) struct Problem<'a> {
+struct Problem<'a> {
     x: Cow<'a, [f32]>,
     y: &'a [u32],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) classes: usize,
+    columns: usize,
+    classes: usize,
     weights: Option<Vec<f32>>,
     /// Sum of the weights.
     total: f64,
     mean: Vec<f64>,
-    /// One over the standard deviation, or 1.
+    /// One over the standard deviation, or 1; 0 for a constant column.
     scale: Vec<f64>,
     /// Variance of the columns, scaled.
     variance: Vec<f64>,
@@ -282,9 +284,9 @@ pub(crate) struct Problem<'a> {
     parallel: bool,
 }
 
-pub(crate) struct Solution {
-    pub(crate) w: Vec<f64>,
-    pub(crate) report: FitReport,
+struct Solution {
+    w: Vec<f64>,
+    report: FitReport,
 }
 
 struct Value {
@@ -295,7 +297,7 @@ struct Value {
 }
 
 impl<'a> Problem<'a> {
-    pub(crate) fn new(
+    fn new(
         x: ArrayView2<'a, f32>,
         y: &'a [u32],
         classes: usize,
@@ -345,15 +347,28 @@ impl<'a> Problem<'a> {
         if deviation.iter().all(|&deviation| deviation == 0.0) {
             return Err(Error::ConstantFeatures { rows, columns });
         }
-        let scale: Vec<f64> =
-            deviation.iter().map(|&d| if options.standardize && d > 0.0 { 1.0 / d } else { 1.0 }).collect();
-        let class_sums = class_sums.chunks_exact(columns).flat_map(|sums| sums.iter().zip(&scale).map(|(s, scale)| s * scale / total)).collect();
+        // A constant column takes no part: its scale is 0, and no rounding of its gradient moves a weight.
+        let scale: Vec<f64> = deviation
+            .iter()
+            .map(|&d| {
+                if d == 0.0 {
+                    0.0
+                } else if options.standardize {
+                    1.0 / d
+                } else {
+                    1.0
+                }
+            })
+            .collect();
+        let class_sums = class_sums
+            .chunks_exact(columns)
+            .flat_map(|sums| sums.iter().zip(&scale).map(|(s, scale)| s * scale / total))
+            .collect();
         Ok(Self {
             variance: deviation.iter().zip(&scale).map(|(d, s)| (d * s).powi(2)).collect(),
             shares: class_totals.iter().map(|class| class / total).collect(),
             x,
             y,
-            rows,
             columns,
             classes,
             weights,
@@ -371,7 +386,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Parameters of the features as they are, from inner ones.
-    pub(crate) fn outer(&self, w: &[f64]) -> (Array2<f64>, Array1<f64>) {
+    fn outer(&self, w: &[f64]) -> (Array2<f64>, Array1<f64>) {
         let mut weights = Array2::zeros((self.classes, self.columns));
         let mut bias = Array1::zeros(self.classes);
         for (c, w) in w.chunks_exact(self.columns + 1).enumerate() {
@@ -395,29 +410,46 @@ impl<'a> Problem<'a> {
         check("bias of the start", self.classes, bias.len())?;
         let mut w = Vec::with_capacity(self.classes * (self.columns + 1));
         for (weights, &bias) in weights.outer_iter().zip(bias) {
+            // Also over constant columns, whose part of the score becomes bias.
             let shift: f64 = weights.iter().zip(&self.mean).map(|(w, m)| w * m).sum();
-            w.extend(weights.iter().zip(&self.scale).map(|(w, s)| w / s));
+            w.extend(weights.iter().zip(&self.scale).map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 }));
             w.push(bias + shift);
         }
         Ok(w)
     }
 
-    /// Objective, gradient and dual bound at `w`.
-    fn evaluate(&self, pass: &mut Pass, w: &[f64], l2: f64, gradient: &mut [f64], cancel: &Cancel) -> Result<Value> {
+    /// Objective, gradient and dual bound at `w`; `exact` in float64 throughout.
+    #[allow(clippy::too_many_arguments, reason = "the pass's buffers and the gradient are reused by the caller")]
+    fn evaluate(
+        &self,
+        pass: &mut Pass,
+        exact: bool,
+        w: &[f64],
+        l2: f64,
+        gradient: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<Value> {
         let (columns, classes) = (self.columns, self.classes);
-        let mut weights = Vec::with_capacity(classes * columns);
-        let mut bias = Vec::with_capacity(classes);
-        for w in w.chunks_exact(columns + 1) {
-            let mut shift = 0.0;
-            for k in 0..columns {
-                let rounded = (w[k] * self.scale[k]) as f32;
-                shift += f64::from(rounded) * self.mean[k];
-                weights.push(rounded);
-            }
-            bias.push((w[columns] - shift) as f32);
-        }
         let data = self.data();
-        let sums = inside(&self.pool, self.parallel, || pass.run(&data, &weights, &bias, cancel))?;
+        let sums = if exact {
+            let (weights, bias) = self.outer(w);
+            let weights = weights.into_raw_vec_and_offset().0;
+            let bias = bias.into_raw_vec_and_offset().0;
+            inside(&self.pool, self.parallel, || pass.run_exactly(&data, &weights, &bias, cancel))?
+        } else {
+            let mut weights = Vec::with_capacity(classes * columns);
+            let mut bias = Vec::with_capacity(classes);
+            for w in w.chunks_exact(columns + 1) {
+                let mut shift = 0.0;
+                for k in 0..columns {
+                    let rounded = (w[k] * self.scale[k]) as f32;
+                    shift += f64::from(rounded) * self.mean[k];
+                    weights.push(rounded);
+                }
+                bias.push((w[columns] - shift) as f32);
+            }
+            inside(&self.pool, self.parallel, || pass.run(&data, &weights, &bias, cancel))?
+        };
 
         let loss = sums.loss / self.total;
         let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
@@ -478,7 +510,7 @@ impl<'a> Problem<'a> {
         gap
     }
 
-    pub(crate) fn solve(
+    fn solve(
         &self,
         options: &FitOptions,
         start: Option<Vec<f64>>,
@@ -491,12 +523,14 @@ impl<'a> Problem<'a> {
         let mut pass = Pass::new(&self.data(), self.parallel);
         let mut w = start.unwrap_or_else(|| self.prior());
         let mut gradient = vec![0.0; size];
-        let mut value = self.evaluate(&mut pass, &w, l2, &mut gradient, cancel)?;
+        let mut exact = false;
+        let mut value = self.evaluate(&mut pass, exact, &w, l2, &mut gradient, cancel)?;
         let mut bound = value.bound;
         let mut history = History::new(size);
         let (mut passes, mut iterations) = (1, 0);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let mut stalled = 0;
+        let mut lowest = (value.objective, bound);
         let relative = |objective: f64, bound: f64| match bound > 0.0 {
             true => (objective - bound).max(0.0) / bound,
             false => f64::INFINITY,
@@ -527,11 +561,11 @@ impl<'a> Problem<'a> {
                 slope = dot(&direction, &gradient);
             }
             // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
-            let slack = 2e-8 * value.objective.abs();
+            let slack = if exact { 1e-14 } else { 2e-8 } * value.objective.abs();
             let (mut step, mut tries) = (1.0, 0);
             let found = loop {
                 next_w.iter_mut().zip(&w).zip(&direction).for_each(|((next, w), d)| *next = w + step * d);
-                let next = self.evaluate(&mut pass, &next_w, l2, &mut next_gradient, cancel)?;
+                let next = self.evaluate(&mut pass, exact, &next_w, l2, &mut next_gradient, cancel)?;
                 passes += 1;
                 tries += 1;
                 bound = bound.max(next.bound);
@@ -546,25 +580,43 @@ impl<'a> Problem<'a> {
             };
             let Some(next) = found else {
                 if history.is_empty() {
-                    break false;
+                    if exact {
+                        break false;
+                    }
+                    exact = true;
+                    value = self.evaluate(&mut pass, exact, &w, l2, &mut gradient, cancel)?;
+                    (bound, passes) = (value.bound, passes + 1);
+                    (lowest, stalled) = ((value.objective, bound), 0);
                 }
                 history.clear();
                 continue;
             };
             iterations += 1;
             history.push(&w, &next_w, &gradient, &next_gradient);
-            stalled = if next.objective < value.objective - 1e-10 * value.objective.abs() { 0 } else { stalled + 1 };
+            let finer = if exact { 1e-12 } else { 1e-9 } * next.objective.abs();
+            if next.objective < lowest.0 - finer || bound > lowest.1 + finer {
+                (lowest, stalled) = ((next.objective.min(lowest.0), bound), 0);
+            } else {
+                stalled += 1;
+            }
             std::mem::swap(&mut w, &mut next_w);
             std::mem::swap(&mut gradient, &mut next_gradient);
             value = next;
-            // Rounding has the last word: the gap asked for is finer than float32 products can tell.
-            if stalled >= 40 {
-                break false;
+            // The gap asked for is finer than these products can tell: on in float64, and if that is not enough, stop.
+            let patience = if exact { 50 } else { 12 };
+            if stalled >= patience {
+                if exact {
+                    break false;
+                }
+                exact = true;
+                value = self.evaluate(&mut pass, exact, &w, l2, &mut gradient, cancel)?;
+                (bound, passes) = (value.bound, passes + 1);
+                (lowest, stalled) = ((value.objective, bound), 0);
+                history.clear();
             }
         };
         let gap = (l2 > 0.0).then(|| relative(value.objective, bound));
-        let report =
-            FitReport { iterations, passes, converged, objective: value.objective, gap, seconds: 0.0, l2 };
+        let report = FitReport { iterations, passes, converged, objective: value.objective, gap, seconds: 0.0, l2 };
         Ok(Solution { w, report })
     }
 
@@ -675,7 +727,9 @@ fn inside<R: Send>(pool: &Option<rayon::ThreadPool>, parallel: bool, work: impl 
 fn check_l2(l2: f64) -> Result<()> {
     match l2.is_finite() && l2 >= 0.0 {
         true => Ok(()),
-        false => Err(Error::InvalidOption { option: "l2", value: l2.to_string(), must: "it must be a number of at least 0" }),
+        false => {
+            Err(Error::InvalidOption { option: "l2", value: l2.to_string(), must: "it must be a number of at least 0" })
+        }
     }
 }
 

@@ -41,11 +41,8 @@ pub fn statistics(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Statis
         cancel.check()?;
         let first = index * rows_per_part;
         let last = (first + rows_per_part).min(rows);
-        let mut part = Part {
-            sums: vec![0.0; classes * columns],
-            squares: vec![0.0; columns],
-            class_totals: vec![0.0; classes],
-        };
+        let mut part =
+            Part { sums: vec![0.0; classes * columns], squares: vec![0.0; columns], class_totals: vec![0.0; classes] };
         arch.dispatch(Rows { data, origin, first, last, part: &mut part });
         Ok(part)
     };
