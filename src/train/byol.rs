@@ -282,7 +282,11 @@ fn set_threads(threads: usize) {
 /// `mean(2 - 2 cos(prediction, projection))` over the batch: the squared distance of the normalised vectors (paper,
 /// equation 2), one direction.
 pub fn regression_loss(prediction: &Tensor, projection: &Tensor) -> Result<Tensor> {
-    let cosine = normalise(prediction)?.f_mul(&normalise(projection)?)?.f_sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Float)?;
+    let cosine = normalise(prediction)?.f_mul(&normalise(projection)?)?.f_sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        tch::Kind::Float,
+    )?;
     Ok(cosine.f_mul_scalar(-2.0)?.f_add_scalar(2.0)?.f_mean(tch::Kind::Float)?)
 }
 
@@ -353,7 +357,11 @@ impl Side {
         let projection = self.projector.forward(&self.encoder.forward(view, Mode::Train)?, Mode::Train)?;
         let prediction = self.predictor.forward(&projection, Mode::Train)?;
         let loss = regression_loss(&prediction, &other()?)?;
-        if share == 1.0 { loss.f_backward()? } else { loss.f_mul_scalar(share)?.f_backward()? }
+        if share == 1.0 {
+            loss.f_backward()?
+        } else {
+            loss.f_mul_scalar(share)?.f_backward()?
+        }
         for lane in self.learning() {
             lane.gather_gradient()?;
         }

@@ -84,7 +84,8 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Self> {
         let wrong = |why: String| Error::Checkpoint { path: path.into(), why };
         let bytes = file::read(path, MAX_FILE_BYTES)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(format!("truncated or damaged: {e}")))?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| wrong(format!("truncated or damaged: {e}")))?;
         let content = SafeTensors::deserialize(&bytes).map_err(|e| wrong(format!("truncated or damaged: {e}")))?;
         let mut metadata: BTreeMap<String, String> =
             header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -180,10 +181,7 @@ mod tests {
         let good = std::fs::read(&path).unwrap();
         let refused = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            matches!(
-                Checkpoint::load(&path),
-                Err(Error::Checkpoint { .. } | Error::CheckpointVersion { .. })
-            )
+            matches!(Checkpoint::load(&path), Err(Error::Checkpoint { .. } | Error::CheckpointVersion { .. }))
         };
         for at in 0..good.len() {
             let mut bad = good.clone();

@@ -94,6 +94,8 @@ pub struct DataConfig {
     /// Standard deviation of each channel; ImageNet's for three channels, 0.25 otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
+    /// Measure mean and standard deviation on the pictures, where they are not given.
+    pub measure: bool,
 }
 
 /// `[optimizer]`
@@ -223,8 +225,8 @@ impl<'de> Deserialize<'de> for Warmup {
 /// A run's length and schedules, once the number of pictures is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// Optimiser steps of an epoch; what does not fill the last one is left out, another part each epoch.
-    pub steps_per_epoch: usize,
+    /// Batches of an epoch; the pictures that do not fill the last one are left out, others each epoch.
+    pub batches_per_epoch: usize,
     /// Optimiser steps of the run.
     pub steps: usize,
     /// Learning rate of each step.
@@ -348,18 +350,11 @@ impl RunConfig {
     /// # Errors
     /// [`Error::BatchTooLarge`]; [`Error::Setting`] for a warm-up longer than the run.
     pub fn plan(&self, pictures: usize) -> Result<Plan> {
-        let needed = self.pictures_per_step();
-        let steps_per_epoch = pictures / needed;
-        if steps_per_epoch == 0 {
-            return Err(Error::BatchTooLarge {
-                needed,
-                batch: self.batch_size,
-                accumulate: self.accumulate,
-                path: self.data.path.clone(),
-                found: pictures,
-            });
+        let batches_per_epoch = pictures / self.batch_size.max(1);
+        if batches_per_epoch == 0 {
+            return Err(Error::BatchTooLarge { batch: self.batch_size, path: self.data.path.clone(), found: pictures });
         }
-        let of_epochs = |epochs: f64| (epochs * steps_per_epoch as f64).round() as usize;
+        let of_epochs = |epochs: f64| (epochs * batches_per_epoch as f64 / self.accumulate as f64).round() as usize;
         let steps = self.steps.unwrap_or_else(|| of_epochs(self.epochs).max(1));
         let warmup = match self.optimizer.warmup {
             Warmup::Epochs(epochs) => of_epochs(epochs),
@@ -370,10 +365,10 @@ impl RunConfig {
             let why = format!("is {warmup} steps, longer than the run of {steps}");
             return Err(Error::setting("optimizer.warmup", format!("{:?}", self.optimizer.warmup.to_string()), why));
         }
-        let scale = if self.optimizer.scale_by_batch { needed as f64 / 256.0 } else { 1.0 };
+        let scale = if self.optimizer.scale_by_batch { self.pictures_per_step() as f64 / 256.0 } else { 1.0 };
         let interval = |epochs: f64| if epochs == 0.0 { 0 } else { of_epochs(epochs).max(1) };
         Ok(Plan {
-            steps_per_epoch,
+            batches_per_epoch,
             steps,
             learning_rate: LearningRate { peak: self.optimizer.base_learning_rate * scale, warmup, steps },
             tau: Tau { base: self.ema.tau_base, end: self.ema.tau_end, steps },
@@ -474,9 +469,8 @@ mod tests {
     }
 
     #[test]
-    fn a_step_larger_than_the_data_is_refused() {
-        let config = RunConfig { batch_size: 64, accumulate: 4, ..RunConfig::default() };
-        let message = config.plan(255).unwrap_err().to_string();
+    fn a_batch_larger_than_the_data_is_refused() {
+        let message = RunConfig::default().plan(255).unwrap_err().to_string();
         assert!(message.contains("256") && message.contains("255"), "{message}");
     }
 
@@ -485,7 +479,7 @@ mod tests {
         let mut config = RunConfig { batch_size: 64, accumulate: 2, epochs: 10.0, ..RunConfig::default() };
         config.optimizer.warmup = Warmup::Epochs(2.0);
         let plan = config.plan(1000).unwrap();
-        assert_eq!((plan.steps_per_epoch, plan.steps, plan.learning_rate.warmup), (7, 70, 14));
+        assert_eq!((plan.batches_per_epoch, plan.steps, plan.learning_rate.warmup), (15, 75, 15));
         assert_eq!(plan.learning_rate.peak, 0.45 * 0.5);
         config.optimizer.warmup = Warmup::Epochs(11.0);
         assert!(config.plan(1000).unwrap_err().to_string().contains("11 epochs"));

@@ -172,7 +172,10 @@ fn check_version(file: &Path) -> Result<(), String> {
 
 /// Loads a library for good, its symbols visible to libtorch.
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "a library's initialisers run when it is loaded; this one belongs to the libtorch in use")]
+#[allow(
+    unsafe_code,
+    reason = "a library's initialisers run when it is loaded; this one belongs to the libtorch in use"
+)]
 fn dlopen(file: &Path) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     // SAFETY: libtorch_cuda's initialisers only register its operators with the dispatcher of the libtorch that is

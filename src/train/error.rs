@@ -71,18 +71,11 @@ pub enum Error {
         /// Why it cannot be used.
         why: String,
     },
-    /// The data set has too few pictures for one step.
-    #[error(
-        "A step needs {needed} pictures ({batch} a batch, {accumulate} batches a step), but {} has {found}",
-        path.display()
-    )]
+    /// The data set has too few pictures for one batch.
+    #[error("A batch has {batch} pictures, but {} has only {found}: lower batch_size", path.display())]
     BatchTooLarge {
-        /// Pictures that one step takes.
-        needed: usize,
         /// Pictures of one batch.
         batch: usize,
-        /// Batches of one step.
-        accumulate: usize,
         /// The data set.
         path: PathBuf,
         /// Pictures in it.

@@ -10,9 +10,16 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod evaluation;
+pub mod loader;
+pub mod metrics;
+pub mod monitor;
 pub mod network;
 pub mod optimizer;
+pub mod plot;
+pub mod pretrain;
 pub mod resample;
 pub mod schedule;
+pub mod views;
 
 pub use error::{Error, Result};

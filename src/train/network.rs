@@ -28,8 +28,8 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Network {
     plan: Arc<Plan>,
-    values: Tensor,  // [parameters]
-    buffers: Tensor, // [running statistics]
+    values: Tensor,   // [parameters]
+    buffers: Tensor,  // [running statistics]
     momentum: Tensor, // [running statistics]: each one's share of the batch
 }
 
@@ -37,10 +37,10 @@ pub struct Network {
 #[derive(Debug)]
 pub struct Lane {
     plan: Arc<Plan>,
-    parameters: Vec<Tensor>, // as plan.parameters; leaves that share the network's values
-    running: Vec<Tensor>,    // as plan.buffers; views of the network's buffers
-    batch: Vec<Tensor>,      // as plan.buffers; views of `statistics`
-    statistics: Tensor,      // [running statistics]
+    parameters: Vec<Tensor>,  // as plan.parameters; leaves that share the network's values
+    running: Vec<Tensor>,     // as plan.buffers; views of the network's buffers
+    batch: Vec<Tensor>,       // as plan.buffers; views of `statistics`
+    statistics: Tensor,       // [running statistics]
     gradient: Option<Tensor>, // [parameters], bound by the first backward pass
 }
 
@@ -169,11 +169,7 @@ impl Network {
     ///
     /// # Errors
     /// [`byol_model::Error::MissingTensor`] or [`byol_model::Error::TensorShape`].
-    pub fn fill_named<'a>(
-        &self,
-        flat: &mut Tensor,
-        find: impl Fn(&str) -> Option<&'a HostTensor>,
-    ) -> Result<()> {
+    pub fn fill_named<'a>(&self, flat: &mut Tensor, find: impl Fn(&str) -> Option<&'a HostTensor>) -> Result<()> {
         write(&self.plan.parameters, flat, |slot| find(&slot.parameter.name))
     }
 
@@ -184,9 +180,8 @@ impl Network {
     pub fn lane(&self) -> Result<Lane> {
         let plan = &self.plan;
         let statistics = self.buffers.f_zeros_like()?;
-        let leaf = |slot: &Slot| -> Result<Tensor> {
-            Ok(slot.view(&self.values)?.f_detach()?.f_set_requires_grad(true)?)
-        };
+        let leaf =
+            |slot: &Slot| -> Result<Tensor> { Ok(slot.view(&self.values)?.f_detach()?.f_set_requires_grad(true)?) };
         Ok(Lane {
             parameters: plan.parameters.iter().map(leaf).collect::<Result<_>>()?,
             running: plan.buffers.iter().map(|slot| slot.view(&self.buffers)).collect::<Result<_>>()?,
@@ -271,19 +266,15 @@ impl Lane {
         };
         let parameter = |n: usize| step.parameters.get(n).map(|&i| &self.parameters[i]);
         let weight = || -> Result<&Tensor> {
-            parameter(0).ok_or_else(|| Error::Network { what: "network", why: format!("{:?} has no weight", node.name) })
+            parameter(0)
+                .ok_or_else(|| Error::Network { what: "network", why: format!("{:?} has no weight", node.name) })
         };
         let pair = |[a, b]: [usize; 2]| [a as i64, b as i64];
         let y = match node.op {
             Op::Input => x.shallow_clone(),
-            Op::Conv2d { stride, padding, groups, .. } => input(0)?.f_conv2d(
-                weight()?,
-                parameter(1),
-                pair(stride),
-                pair(padding),
-                [1, 1],
-                groups as i64,
-            )?,
+            Op::Conv2d { stride, padding, groups, .. } => {
+                input(0)?.f_conv2d(weight()?, parameter(1), pair(stride), pair(padding), [1, 1], groups as i64)?
+            }
             Op::BatchNorm { eps, .. } => {
                 // With momentum 1 the "running" statistics are the batch's own: `absorb` applies the momentum.
                 let (statistics, training) = match mode {
@@ -298,8 +289,8 @@ impl Lane {
             Op::MaxPool { kernel, stride, padding } => {
                 input(0)?.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false)?
             }
-            Op::AvgPool { kernel, stride } => {
-                input(0)?.f_avg_pool2d(pair(kernel), pair(stride), [0, 0], false, true, None)?
+            Op::AvgPool { kernel, stride, padding } => {
+                input(0)?.f_avg_pool2d(pair(kernel), pair(stride), pair(padding), false, false, None)?
             }
             Op::GlobalAvgPool => input(0)?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
             Op::GlobalMaxPool => input(0)?.f_amax([2i64, 3].as_slice(), false)?,
@@ -393,17 +384,11 @@ fn steps(graph: &Graph, parameters: &[Slot], buffers: &[Slot]) -> Vec<Step> {
         };
         // The gradients of these operators do not read their output, so ReLU may overwrite it.
         let overwritable = |id: NodeId| {
-            matches!(
-                nodes[id.0].op,
-                Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::Linear { .. } | Op::Add
-            ) && readers[id.0] == 1
+            matches!(nodes[id.0].op, Op::Conv2d { .. } | Op::BatchNorm { .. } | Op::Linear { .. } | Op::Add)
+                && readers[id.0] == 1
         };
-        let mut last_use: Vec<NodeId> = node
-            .inputs
-            .iter()
-            .copied()
-            .filter(|id| last_reader[id.0] == Some(i) && *id != graph.output())
-            .collect();
+        let mut last_use: Vec<NodeId> =
+            node.inputs.iter().copied().filter(|id| last_reader[id.0] == Some(i) && *id != graph.output()).collect();
         last_use.dedup();
         Step {
             parameters: find(&parameter_index),
@@ -436,10 +421,8 @@ impl Slot {
 fn write<'a>(slots: &[Slot], flat: &mut Tensor, find: impl Fn(&Slot) -> Option<&'a HostTensor>) -> Result<()> {
     for slot in slots {
         let (name, expected) = (&slot.parameter.name, &slot.parameter.shape);
-        let tensor = find(slot).ok_or_else(|| byol_model::Error::MissingTensor {
-            name: name.clone(),
-            expected: expected.clone(),
-        })?;
+        let tensor = find(slot)
+            .ok_or_else(|| byol_model::Error::MissingTensor { name: name.clone(), expected: expected.clone() })?;
         if tensor.shape != *expected || tensor.data.len() != slot.parameter.len() {
             let (expected, found) = (expected.clone(), tensor.shape.clone());
             return Err(byol_model::Error::TensorShape { name: name.clone(), expected, found }.into());

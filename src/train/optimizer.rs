@@ -115,7 +115,8 @@ impl Optimizer {
     fn momentum_step(&mut self, network: &Network, g: &mut Tensor, learning_rate: f64, nesterov: bool) -> Result<()> {
         let momentum = &mut self.slots[0].1;
         let _ = momentum.f_mul_scalar_(self.rule.momentum)?.f_add_(g)?;
-        let step = if nesterov { g.f_add_(&momentum.f_mul_scalar(self.rule.momentum)?)? } else { momentum.shallow_clone() };
+        let step =
+            if nesterov { g.f_add_(&momentum.f_mul_scalar(self.rule.momentum)?)? } else { momentum.shallow_clone() };
         let _ = network.values().shallow_clone().f_sub_(&step.f_mul_scalar(learning_rate)?)?;
         Ok(())
     }

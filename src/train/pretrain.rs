@@ -1,0 +1,504 @@
+//! A whole run: from a run file and a folder of pictures to a run folder with the encoder that was learned.
+//!
+//! | file of a run folder | what it is |
+//! |---|---|
+//! | `run.toml` | every setting, resolved |
+//! | `metrics.jsonl` | one line a step, and one an evaluation |
+//! | `checkpoint.safetensors` | the whole state; `resume` continues from it |
+//! | `encoder.onnx` | the encoder to serve, with its input contract |
+//! | `encoder.safetensors`, `projector...`, `predictor...`, `target...` | the weights by name |
+
+use crate::byol::{Byol, Options, Predefined, Reading, Report};
+use crate::checkpoint::{Checkpoint, Progress};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::evaluation::Evaluation;
+use crate::loader::{self, Loader, LoaderOptions};
+use crate::metrics::{Line, Metrics};
+use crate::{device, network};
+use byol_model::dataset::{Dataset, Split};
+use byol_model::mlp::mlp;
+use byol_model::onnx;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tch::Device;
+
+/// Name of the resolved run file in a run folder.
+pub const RUN_FILE: &str = "run.toml";
+/// Name of the checkpoint in a run folder.
+pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// Name of the metrics in a run folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// Name of the served encoder in a run folder.
+pub const ENCODER_FILE: &str = "encoder.onnx";
+/// Weights in a run folder: the file, and the network that is in it.
+const WEIGHT_FILES: [(&str, &str); 5] = [
+    ("encoder.safetensors", "online.encoder"),
+    ("projector.safetensors", "online.projector"),
+    ("predictor.safetensors", "online.predictor"),
+    ("target_encoder.safetensors", "target.encoder"),
+    ("target_projector.safetensors", "target.projector"),
+];
+/// Pictures that are measured where mean and standard deviation are asked for.
+const MEASURED_PICTURES: usize = 10_000;
+/// Steps between two reports on CUDA, where reading a value waits for the device.
+const CUDA_REPORT_STEPS: usize = 10;
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In a folder that holds no run yet.
+    Fresh,
+    /// From the first step, whatever the folder holds.
+    Overwrite,
+    /// From the folder's checkpoint.
+    Resume,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps were done and the encoder was written.
+    Finished(Summary),
+    /// It was stopped; the checkpoint holds the step.
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// What a finished run has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Loss of the last step.
+    pub loss: Option<f64>,
+    /// Last k-NN accuracy, where the data have labels.
+    pub knn: Option<f64>,
+    /// Pictures a second, of the steps alone.
+    pub images_per_second: f64,
+    /// The encoder to serve.
+    pub encoder: PathBuf,
+}
+
+/// One step, for whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done.
+    pub step: usize,
+    /// Steps of the run.
+    pub steps: usize,
+    /// Passes over the data done.
+    pub epoch: f64,
+    /// Loss, both directions summed.
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Tau of the step.
+    pub tau: f64,
+    /// Collapse signal: near 1 is healthy, near 0 is collapsed.
+    pub embedding_std: f64,
+    /// Pictures a second, lately.
+    pub images_per_second: f64,
+    /// Seconds until the end at that speed.
+    pub eta_seconds: f64,
+}
+
+/// k-NN accuracy of the encoder as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluationReport {
+    /// Steps done.
+    pub step: usize,
+    /// Passes over the data done.
+    pub epoch: f64,
+    /// Share of held-out pictures whose neighbours have their class.
+    pub knn: f64,
+    /// Neighbours asked.
+    pub k: usize,
+    /// Pictures asked about.
+    pub pictures: usize,
+}
+
+/// Whoever watches a run. All methods do nothing unless they are written.
+pub trait Observer {
+    /// Something worth a sentence.
+    fn on_message(&mut self, _message: &str) {}
+    /// A step was done.
+    fn on_step(&mut self, _report: &StepReport) {}
+    /// The encoder was evaluated.
+    fn on_evaluation(&mut self, _report: &EvaluationReport) {}
+    /// A checkpoint was written.
+    fn on_checkpoint(&mut self, _step: usize, _path: &Path) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Pretrains by `config` into `folder`. `stop` is looked at before each step: once it is true, a checkpoint is saved and
+/// the run ends.
+///
+/// # Errors
+/// Before the first step: [`Error::Setting`] and its kin for the configuration, [`Error::Model`] or [`Error::Data`] for
+/// the data, [`Error::Device`], [`Error::RunExists`], [`Error::Io`] for a folder that cannot be written, and when
+/// resuming [`Error::NothingToResume`], [`Error::Checkpoint`], [`Error::Changed`]. Later: [`Error::Diverged`], and what
+/// reading pictures or writing files can give.
+pub fn pretrain(
+    config: &RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    config.check()?;
+    check_folder(folder, start)?;
+    let data = open_data(config)?;
+    observer.on_message(&format!("Data: {}.", data.describe()));
+    let config = &resolve(config, &data)?;
+    let plan = config.plan(data.len())?;
+    let graph = config.encoder.build()?;
+    let found = device::open(config.device)?;
+    observer.on_message(&found.sentence);
+
+    let checkpoint = match start {
+        Start::Resume => Some(load_checkpoint(config, folder, data.len())?),
+        Start::Fresh | Start::Overwrite => None,
+    };
+    let threads = if config.threads == 0 { available_threads() } else { config.threads };
+    let mut byol = create(config, graph, found.device, threads)?;
+    let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
+    let evaluation = Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?;
+
+    prepare_folder(folder, start)?;
+    byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
+    let mut done = 0;
+    if let Some(checkpoint) = checkpoint {
+        byol.restore(&checkpoint.tensors, checkpoint.progress.optimizer_steps)?;
+        done = checkpoint.progress.step;
+        observer.on_message(&format!("Resuming after step {done} of {}.", plan.steps));
+        let here = (device_name(found.device), threads);
+        let there = (checkpoint.progress.device, checkpoint.progress.threads);
+        if here != there {
+            observer.on_message(&format!(
+                "The run began on {} with {} threads and goes on on {} with {}: the result will be close to the \
+                 uninterrupted one, but not equal to the bit.",
+                there.0, there.1, here.0, here.1
+            ));
+        }
+    }
+    let mut metrics = Metrics::open(&folder.join(METRICS_FILE), done)?;
+    let epoch_of = |step: usize| (step * config.accumulate) as f64 / plan.batches_per_epoch as f64;
+    let save = |byol: &Byol, step: usize| -> Result<PathBuf> {
+        let path = folder.join(CHECKPOINT_FILE);
+        let (tensors, optimizer_steps) = byol.state()?;
+        let batches = step * config.accumulate;
+        let progress = Progress {
+            step,
+            epoch: batches / plan.batches_per_epoch,
+            position: batches % plan.batches_per_epoch,
+            optimizer_steps,
+            pictures: data.len(),
+            device: device_name(found.device),
+            threads,
+        };
+        Checkpoint { progress, config: config.clone(), tensors }.save(&path)?;
+        Ok(path)
+    };
+
+    let (mut loss, mut knn) = (None, None);
+    let mut clock = Clock::new(config.pictures_per_step());
+    while done < plan.steps {
+        if stop.load(Ordering::Relaxed) {
+            let checkpoint = save(&byol, done)?;
+            observer.on_checkpoint(done, &checkpoint);
+            return Ok(Outcome::Interrupted { step: done, checkpoint });
+        }
+        // One optimiser step.
+        let (learning_rate, tau) = (plan.learning_rate.at(done), plan.tau.at(done));
+        let mut readings = Vec::with_capacity(config.accumulate);
+        for batch in done * config.accumulate..(done + 1) * config.accumulate {
+            let batch = loader.batch(batch as u64)?;
+            let shape = byol.encoder().graph().input_shape();
+            let view = |values: &[f32]| network::input(values, shape, found.device);
+            let (first, second) = (view(&batch.first)?, view(&batch.second)?);
+            loader.give_back(batch);
+            readings.push(byol.learn(first, second, 1.0 / config.accumulate as f64)?);
+        }
+        byol.update(learning_rate, tau)?;
+        done += 1;
+        clock.step();
+
+        // What it said.
+        let last = done == plan.steps;
+        if found.device == Device::Cpu || done.is_multiple_of(CUDA_REPORT_STEPS) || last {
+            let Report { loss: now, embedding_std } = mean(&readings)?;
+            if !now.is_finite() {
+                return Err(Error::Diverged { step: done, loss: now, learning_rate });
+            }
+            loss = Some(now);
+            let images_per_second = clock.images_per_second();
+            let report = StepReport {
+                step: done,
+                steps: plan.steps,
+                epoch: epoch_of(done),
+                loss: now,
+                learning_rate,
+                tau,
+                embedding_std,
+                images_per_second,
+                eta_seconds: ((plan.steps - done) * config.pictures_per_step()) as f64 / images_per_second,
+            };
+            metrics.write(&Line::step(&report))?;
+            observer.on_step(&report);
+        }
+
+        // What is due.
+        let due = |every: usize| every > 0 && done.is_multiple_of(every);
+        if let Some(evaluation) = &evaluation
+            && config.evaluation_epochs > 0.0
+            && (due(plan.evaluate_every) || last)
+        {
+            clock.pause(|| -> Result<()> {
+                let accuracy = evaluation.accuracy(|pictures| features(&byol, pictures, found.device))?;
+                knn = Some(accuracy);
+                let report = EvaluationReport {
+                    step: done,
+                    epoch: epoch_of(done),
+                    knn: accuracy,
+                    k: evaluation.k(),
+                    pictures: evaluation.queries(),
+                };
+                metrics.write(&Line::evaluation(&report))?;
+                observer.on_evaluation(&report);
+                Ok(())
+            })?;
+        }
+        if due(plan.checkpoint_every) || last {
+            let path = clock.pause(|| save(&byol, done))?;
+            observer.on_checkpoint(done, &path);
+        }
+    }
+
+    let encoder = export(config, &byol, folder, done, data.len())?;
+    Ok(Outcome::Finished(Summary {
+        steps: done,
+        epochs: epoch_of(done),
+        loss,
+        knn,
+        images_per_second: clock.overall(),
+        encoder,
+    }))
+}
+
+/// The training part of the data, or its first pictures.
+fn open_data(config: &RunConfig) -> Result<Dataset> {
+    if config.data.path.as_os_str().is_empty() {
+        return Err(Error::setting("data.path", "\"\"", "a folder of pictures or an IDX file is needed"));
+    }
+    let data = Dataset::open(&config.data.path, Split::Train)?;
+    match config.data.images {
+        Some(images) if images > data.len() => {
+            let why = format!("data.images asks for {images} pictures, but there are {}", data.len());
+            Err(Error::Data { path: config.data.path.clone(), why })
+        }
+        Some(images) => Ok(data.select(&(0..images).collect::<Vec<_>>())),
+        None => Ok(data),
+    }
+}
+
+/// The configuration with mean and standard deviation written out.
+fn resolve(config: &RunConfig, data: &Dataset) -> Result<RunConfig> {
+    let mut config = config.clone();
+    if config.data.measure && (config.data.mean.is_none() || config.data.std.is_none()) {
+        let (mean, std) = loader::measure(data, config.encoder.channels, MEASURED_PICTURES)?;
+        config.data.mean.get_or_insert(mean);
+        config.data.std.get_or_insert(std);
+    }
+    let contract = config.contract();
+    config.data.mean = Some(contract.mean);
+    config.data.std = Some(contract.std);
+    Ok(config)
+}
+
+/// BYOL as it begins: everything drawn from the seed.
+fn create(config: &RunConfig, encoder: byol_model::graph::Graph, device: Device, threads: usize) -> Result<Byol> {
+    let projector = mlp(encoder.dimension(), &config.projector)?;
+    let predictor = mlp(projector.dimension(), &config.predictor)?;
+    let seed = config.seed;
+    let options =
+        Options { device, threads, rule: config.rule(), predictor_rate: config.optimizer.predictor_learning_rate };
+    Byol::new(
+        Predefined::init(encoder, seed),
+        Predefined::init(projector, seed.wrapping_add(1)),
+        Predefined::init(predictor, seed.wrapping_add(2)),
+        &options,
+    )
+}
+
+fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
+    let contract = config.contract();
+    Ok(LoaderOptions {
+        size: config.encoder.image_size,
+        channels: config.encoder.channels,
+        mean: contract.mean,
+        std: contract.std,
+        views: config.views()?,
+        batch: config.batch_size,
+        seed: config.seed,
+        threads,
+        memory: loader::MEMORY,
+    })
+}
+
+/// Features of normalised pictures, one row a picture.
+fn features(byol: &Byol, pictures: &[f32], device: Device) -> Result<Vec<f32>> {
+    let features = byol.features(&network::input(pictures, byol.encoder().graph().input_shape(), device)?)?;
+    let mut out = vec![0.0; features.numel()];
+    features.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut out, features.numel())?;
+    Ok(out)
+}
+
+/// The batches of one step, together.
+fn mean(readings: &[[Reading; 2]]) -> Result<Report> {
+    let mut sum = Report { loss: 0.0, embedding_std: 0.0 };
+    for reading in readings {
+        let report = Reading::report(reading)?;
+        sum.loss += report.loss / readings.len() as f64;
+        sum.embedding_std += report.embedding_std / readings.len() as f64;
+    }
+    Ok(sum)
+}
+
+/// The files to keep: the served encoder and all weights.
+fn export(config: &RunConfig, byol: &Byol, folder: &Path, steps: usize, pictures: usize) -> Result<PathBuf> {
+    let record = BTreeMap::from([
+        ("encoder".to_owned(), serde_json::to_string(&config.encoder).unwrap_or_default()),
+        ("method".to_owned(), "byol".to_owned()),
+        ("seed".to_owned(), config.seed.to_string()),
+        ("steps".to_owned(), steps.to_string()),
+        ("pictures".to_owned(), pictures.to_string()),
+    ]);
+    let contract = config.contract();
+    let mut metadata = contract.to_metadata();
+    metadata.extend(record.iter().map(|(key, value)| (format!("byol.{key}"), value.clone())));
+    for (file, name) in WEIGHT_FILES {
+        if let Some((_, network)) = byol.networks().into_iter().find(|(n, _)| *n == name) {
+            network.weights()?.save(&folder.join(file), &metadata)?;
+        }
+    }
+    let weights = byol.encoder().weights()?;
+    let bytes = onnx::write(&onnx::Export {
+        graph: byol.encoder().graph(),
+        weights: &weights,
+        contract: &contract,
+        metadata: record,
+    })?;
+    let path = folder.join(ENCODER_FILE);
+    byol_model::file::write_atomic(&path, &bytes)?;
+    Ok(path)
+}
+
+/// Refuses a folder that does not fit how the run begins, before anything is read or written.
+fn check_folder(folder: &Path, start: Start) -> Result<()> {
+    let holds = |name: &str| folder.join(name).exists();
+    match start {
+        Start::Fresh if [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE].into_iter().any(holds) => {
+            Err(Error::RunExists { path: folder.into() })
+        }
+        Start::Resume if !holds(CHECKPOINT_FILE) => Err(Error::NothingToResume { path: folder.into() }),
+        Start::Fresh | Start::Overwrite | Start::Resume => Ok(()),
+    }
+}
+
+/// Makes the folder, checks that it can be written, and clears it of an overwritten run.
+fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let probe = folder.join(".byol-probe");
+    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
+    if start == Start::Overwrite {
+        let files = [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE].into_iter();
+        for file in files.chain(WEIGHT_FILES.map(|(file, _)| file)) {
+            let path = folder.join(file);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load_checkpoint(config: &RunConfig, folder: &Path, pictures: usize) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::load(&folder.join(CHECKPOINT_FILE))?;
+    config.check_resumable(&checkpoint.config)?;
+    if checkpoint.progress.pictures != pictures {
+        let (recorded, found) = (checkpoint.progress.pictures.to_string(), pictures.to_string());
+        return Err(Error::Changed { key: "number of pictures".into(), recorded, found });
+    }
+    Ok(checkpoint)
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(_) => "cuda".into(),
+        Device::Cpu | Device::Mps | Device::Vulkan => "cpu".into(),
+    }
+}
+
+/// Speed, lately and overall, without the time of checkpoints and evaluations.
+struct Clock {
+    pictures: usize,
+    began: Instant,
+    paused: f64,
+    steps: usize,
+    lately: VecDeque<f64>,
+}
+
+impl Clock {
+    const LATELY: usize = 50;
+
+    fn new(pictures: usize) -> Self {
+        Self { pictures, began: Instant::now(), paused: 0.0, steps: 0, lately: VecDeque::from([0.0]) }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64() - self.paused
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        self.lately.push_back(self.seconds());
+        if self.lately.len() > Self::LATELY {
+            self.lately.pop_front();
+        }
+    }
+
+    fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = work();
+        self.paused += began.elapsed().as_secs_f64();
+        result
+    }
+
+    fn images_per_second(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.lately.front(), self.lately.back()) else { return 0.0 };
+        ((self.lately.len() - 1) * self.pictures) as f64 / (last - first).max(1e-9)
+    }
+
+    fn overall(&self) -> f64 {
+        (self.steps * self.pictures) as f64 / self.seconds().max(1e-9)
+    }
+}
