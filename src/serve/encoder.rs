@@ -122,8 +122,8 @@ pub(crate) enum Pixels<'a> {
     F32(&'a [f32]),
 }
 
-/// Pixel bytes of a micro-batch: four pictures of 224 x 224 x 3. Larger ones are no faster, but ONNX Runtime's largest
-/// tensors grow with them until every run fetches its memory from the system anew (docs/results.md).
+/// Pixel bytes of a micro-batch: four pictures of 224 x 224 x 3. Larger ones were no faster, and from 16 such pictures
+/// on every run fetched its tensors' memory from the system anew (docs/results.md).
 const MICRO_BATCH_BYTES: usize = 4 * 224 * 224 * 3;
 /// Most pictures of a micro-batch, however small they are.
 const MICRO_BATCH_LIMIT: usize = 64;
@@ -318,7 +318,7 @@ impl Encoder {
         }
         let values = expected.iter().product::<usize>();
         let [n, ..] = shape;
-        same("Input tensor, values", n.checked_mul(values).unwrap_or(usize::MAX), len)?;
+        same("Input tensor, values", n.saturating_mul(values), len)?;
         match (self.input.kind, tensor) {
             (InputKind::U8, InputTensor::F32 { .. }) => Err(Error::ModelUnsupported {
                 path: self.path.clone(),
