@@ -18,6 +18,7 @@ use std::process::ExitCode;
 Examples:
   byol export run/                                         the encoder of a run, to run/encoder.onnx
   byol export run/ -o clothes.onnx
+  byol export run/ --untrained -o untrained.onnx
   byol export --encoder resnet18 --image-size 224 -o untrained.onnx
   byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's weights by name")]
 pub struct Arguments {
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Weights under torchvision's names (safetensors); without them the encoder is untrained.
     #[arg(long, value_name = "FILE", requires = "encoder")]
     weights: Option<PathBuf>,
+    /// The weights that the run began with instead of those that it learned: the baseline.
+    #[arg(long, requires = "run")]
+    untrained: bool,
     /// Seed of an untrained encoder's weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -39,7 +43,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let (config, contract, weights, mut metadata) = match &arguments.run {
-        Some(run) => of_run(run)?,
+        Some(run) => of_run(run, arguments.untrained)?,
         None => of_flags(arguments)?,
     };
     metadata.insert("encoder".into(), serde_json::to_string(&config)?);
@@ -98,10 +102,10 @@ fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> 
     Ok((config, contract, weights, metadata))
 }
 
-/// The encoder that a run has learned.
-fn of_run(run: &Path) -> Result<Parts, Box<dyn std::error::Error>> {
+/// The encoder that a run has learned, or the one it began with.
+fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::Error>> {
     let file = if run.is_dir() { run.join("encoder.safetensors") } else { run.to_owned() };
-    let (weights, metadata) = Weights::load_with_metadata(&file)?;
+    let (mut weights, mut metadata) = Weights::load_with_metadata(&file)?;
     let config = metadata
         .get("byol.encoder")
         .ok_or_else(|| format!("{} has no metadata byol.encoder: it is no encoder of a run", file.display()))?;
@@ -109,6 +113,13 @@ fn of_run(run: &Path) -> Result<Parts, Box<dyn std::error::Error>> {
         serde_json::from_str(config).map_err(|e| format!("{}: metadata byol.encoder: {e}", file.display()))?;
     let contract = InputContract::from_metadata(&metadata)?
         .ok_or_else(|| format!("{} has no metadata byol.input.*", file.display()))?;
+    if untrained {
+        let seed = metadata.get("byol.seed").and_then(|seed| seed.parse().ok());
+        let seed = seed.ok_or_else(|| format!("{} has no metadata byol.seed", file.display()))?;
+        weights = Weights::init(&config.build()?, seed);
+        metadata.remove("byol.steps");
+        metadata.insert("byol.trained".into(), "false".into());
+    }
     let kept = metadata.iter().filter(|(key, _)| !key.starts_with("byol.input."));
     let kept = kept.filter_map(|(k, v)| Some((k.strip_prefix("byol.")?.to_owned(), v.clone()))).collect();
     Ok((config, contract, weights, kept))

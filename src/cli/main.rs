@@ -8,8 +8,12 @@ mod knn;
 mod linear_eval;
 mod output;
 mod predict;
+#[cfg(feature = "train")]
+mod pretrain;
 mod source;
 mod summary;
+#[cfg(feature = "train")]
+mod views;
 
 use clap::{Parser, Subcommand};
 use output::Output;
@@ -39,12 +43,16 @@ Start here:
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "train")]
+    Pretrain(pretrain::Arguments),
     Export(export::Arguments),
     Extract(extract::Arguments),
     LinearEval(linear_eval::Arguments),
     Knn(knn::Arguments),
     Fit(fit::Arguments),
     Predict(predict::Arguments),
+    #[cfg(feature = "train")]
+    Views(views::Arguments),
     Summary(summary::Arguments),
 }
 
@@ -52,6 +60,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json, quiet: arguments.quiet };
     let done = match &arguments.command {
+        #[cfg(feature = "train")]
+        Command::Pretrain(arguments) => pretrain::run(arguments, &output),
+        #[cfg(feature = "train")]
+        Command::Views(arguments) => views::run(arguments, &output),
         Command::Export(arguments) => export::run(arguments, &output),
         Command::Extract(arguments) => extract::run(arguments, &output),
         Command::LinearEval(arguments) => linear_eval::run(arguments, &output),

@@ -1,0 +1,276 @@
+//! `byol pretrain`: an encoder learned from unlabelled pictures.
+
+use crate::Done;
+use crate::encoder_args::EncoderArgs;
+use crate::output::{Output, line};
+use byol_train::config::{RunConfig, Views};
+use byol_train::device::Choice;
+use byol_train::optimizer::Kind;
+use byol_train::plot::{plot_run, read_metrics};
+use byol_train::pretrain::{EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain};
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Learn an encoder from unlabelled pictures (BYOL).
+#[derive(clap::Args)]
+#[command(after_help = "\
+Settings come from the defaults (the paper's for 100 epochs), then --config, then the flags; the run folder keeps the
+resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on from it, to the same bits on CPU.
+
+Examples:
+  byol pretrain --data photos/ --out run/
+  byol pretrain --data fashion-mnist/ --encoder resnet18 --image-size 28 --channels 1 --views small-image --out run/
+  byol pretrain --config examples/demo.toml --out run/
+  byol pretrain --resume --out run/
+  byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/")]
+pub struct Arguments {
+    /// Run file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A folder of pictures or of IDX files; labels, if any, only serve the k-NN curve.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Folder of the run.
+    #[arg(short, long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Go on from the folder's checkpoint.
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Overwrite a run that is in the folder.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Flags that override a run file.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Training")]
+struct TrainingArgs {
+    /// Passes over the pictures.
+    #[arg(long)]
+    epochs: Option<f64>,
+    /// Optimiser steps, instead of epochs.
+    #[arg(long, conflicts_with = "epochs")]
+    steps: Option<usize>,
+    /// Pictures of one forward pass.
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Batches whose gradients make one step.
+    #[arg(long)]
+    accumulate: Option<usize>,
+    /// Decides weights, order and views.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Preset of the two views: paper, small-image or crop-only.
+    #[arg(long, value_name = "PRESET")]
+    views: Option<String>,
+    /// lars, sgd or adamw.
+    #[arg(long, value_name = "NAME", value_parser = optimizer)]
+    optimizer: Option<Kind>,
+    /// Highest learning rate, for 256 pictures a step.
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Weight decay of weights (never of biases and normalisations).
+    #[arg(long, value_name = "DECAY")]
+    weight_decay: Option<f64>,
+    /// The target's share of itself at the first step.
+    #[arg(long)]
+    tau: Option<f64>,
+    /// Only the first so many pictures.
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
+    /// A checkpoint every so many epochs.
+    #[arg(long, value_name = "EPOCHS")]
+    checkpoint_epochs: Option<f64>,
+    /// k-NN accuracy every so many epochs, 0 for never.
+    #[arg(long, value_name = "EPOCHS")]
+    evaluation_epochs: Option<f64>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long)]
+    device: Option<Choice>,
+    /// CPU threads; all that this process may use by default.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// An optimiser by the name that it has in a run file.
+fn optimizer(name: &str) -> Result<Kind, String> {
+    serde_json::from_value(name.into()).map_err(|e| e.to_string())
+}
+
+/// The configuration that file and flags make together.
+pub fn configure(
+    file: Option<&Path>,
+    data: Option<&Path>,
+    encoder: &EncoderArgs,
+) -> Result<RunConfig, byol_train::Error> {
+    let mut config = match file {
+        Some(file) => RunConfig::load(file)?,
+        None => RunConfig::default(),
+    };
+    if let Some(data) = data {
+        config.data.path = data.to_owned();
+    }
+    encoder.apply(&mut config.encoder);
+    Ok(config)
+}
+
+impl TrainingArgs {
+    fn apply(&self, config: &mut RunConfig) {
+        fn set<T: Clone>(from: &Option<T>, to: &mut T) {
+            if let Some(value) = from {
+                to.clone_from(value);
+            }
+        }
+        set(&self.epochs, &mut config.epochs);
+        if self.epochs.is_some() {
+            config.steps = None;
+        }
+        if self.steps.is_some() {
+            config.steps = self.steps;
+        }
+        set(&self.batch_size, &mut config.batch_size);
+        set(&self.accumulate, &mut config.accumulate);
+        set(&self.seed, &mut config.seed);
+        if let Some(views) = &self.views {
+            config.views = Views::Preset(views.clone());
+        }
+        set(&self.optimizer, &mut config.optimizer.name);
+        set(&self.learning_rate, &mut config.optimizer.base_learning_rate);
+        set(&self.weight_decay, &mut config.optimizer.weight_decay);
+        set(&self.tau, &mut config.ema.tau_base);
+        if self.images.is_some() {
+            config.data.images = self.images;
+        }
+        set(&self.checkpoint_epochs, &mut config.checkpoint_epochs);
+        set(&self.evaluation_epochs, &mut config.evaluation_epochs);
+        set(&self.device, &mut config.device);
+        set(&self.threads, &mut config.threads);
+    }
+}
+
+pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    let recorded = arguments.out.join(RUN_FILE);
+    let file = match &arguments.config {
+        None if arguments.resume && recorded.exists() => Some(recorded.as_path()),
+        given => given.as_deref(),
+    };
+    let mut config = configure(file, arguments.data.as_deref(), &arguments.encoder)?;
+    arguments.training.apply(&mut config);
+    let start = match (arguments.resume, arguments.force) {
+        (true, _) => Start::Resume,
+        (false, true) => Start::Overwrite,
+        (false, false) => Start::Fresh,
+    };
+    let stop = stop_at_ctrl_c()?;
+    let mut teller = Teller { output, bar: None, told: Instant::now() };
+    let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
+    if let Some(bar) = &teller.bar {
+        bar.finish_and_clear();
+    }
+    match outcome {
+        Outcome::Finished(summary) => {
+            let plot = arguments.out.join("plot.png");
+            draw(&arguments.out.join(METRICS_FILE), &plot)?;
+            let result = json!({
+                "run": arguments.out, "encoder": summary.encoder, "steps": summary.steps, "epochs": summary.epochs,
+                "loss": summary.loss, "knn": summary.knn, "images_per_second": summary.images_per_second, "plot": plot,
+            });
+            output.result(&result, |out| {
+                line!(
+                    out,
+                    "{}: {} steps, {:.1} epochs, {:.0} pictures/s, loss {:.4}",
+                    summary.encoder.display(),
+                    summary.steps,
+                    summary.epochs,
+                    summary.images_per_second,
+                    summary.loss.unwrap_or(f64::NAN)
+                );
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Interrupted { step, checkpoint } => {
+            let result = json!({ "interrupted": true, "step": step, "checkpoint": checkpoint });
+            output.result(&result, |out| {
+                line!(out, "Stopped after step {step}; saved to {}.", checkpoint.display());
+                line!(out, "Go on with: byol pretrain --resume --out {}", arguments.out.display());
+            })?;
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// True once Ctrl-C or a termination signal came. A second one ends the program at once.
+fn stop_at_ctrl_c() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nStopping after this step and saving; Ctrl-C again to stop without saving.");
+    })?;
+    Ok(stop)
+}
+
+/// Loss, learning rate and k-NN over the run, as a picture.
+fn draw(metrics: &Path, plot: &Path) -> Result<(), Box<dyn Error>> {
+    save_png(&plot_run(&read_metrics(metrics)?, "BYOL pretraining")?, plot)
+}
+
+/// Writes a picture as PNG, atomically.
+pub fn save_png(picture: &image::RgbImage, path: &Path) -> Result<(), Box<dyn Error>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(byol_model::file::write_atomic(path, bytes.get_ref())?)
+}
+
+/// Tells how a run goes: a bar on a terminal, a line now and then elsewhere.
+struct Teller<'a> {
+    output: &'a Output,
+    bar: Option<ProgressBar>,
+    told: Instant,
+}
+
+/// Time between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Observer for Teller<'_> {
+    fn on_message(&mut self, message: &str) {
+        self.output.say(message);
+    }
+
+    fn on_step(&mut self, r: &StepReport) {
+        let bar = self.bar.get_or_insert_with(|| self.output.progress(r.steps as u64, "steps"));
+        bar.set_position(r.step as u64);
+        let text = format!(
+            "epoch {:.1}, loss {:.4}, lr {:.4}, tau {:.4}, spread {:.2}, {:.0} pictures/s",
+            r.epoch, r.loss, r.learning_rate, r.tau, r.embedding_std, r.images_per_second
+        );
+        if bar.is_hidden() && self.told.elapsed() >= LINE_EVERY {
+            self.told = Instant::now();
+            self.output.say(&format!("step {}/{}: {text}, {:.0} s left", r.step, r.steps, r.eta_seconds));
+        }
+        bar.set_message(text);
+    }
+
+    fn on_evaluation(&mut self, r: &EvaluationReport) {
+        let text = format!("epoch {:.1}: {}-NN top-1 {:.2}% on {} pictures", r.epoch, r.k, 100.0 * r.knn, r.pictures);
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.println(text),
+            _ => self.output.say(&text),
+        }
+    }
+}
