@@ -26,7 +26,7 @@ build: native
 	cargo build --release --workspace --features train
 
 demo: build
-	sh examples/demo.sh
+	python3 examples/demo.py
 
 test: native
 	@$(NEED) cargo cc c++

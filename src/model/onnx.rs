@@ -120,12 +120,13 @@ impl<'a> Writer<'a> {
         Self { graph, weights, nodes: Vec::new(), initializers: Vec::new(), values, readers }
     }
 
-    /// Cast, transposition to `[n, c, h, w]`, and `pixel * scale + shift` per channel.
+    /// Transposition to `[n, c, h, w]`, cast, and `pixel * scale + shift` per channel.
     fn input(&mut self, contract: &InputContract) {
         let (scale, shift) = contract.scale_and_shift();
-        let cast = self.push("Cast", "image.cast", vec!["image".into()], vec![int("to", data_type::FLOAT.into())], "");
+        // Transposed while still bytes: a quarter of the traffic.
         let permutation = ints("perm", &[0, 3, 1, 2]);
-        let planar = self.push("Transpose", "image.planar", vec![cast], vec![permutation], "");
+        let bytes = self.push("Transpose", "image.bytes", vec!["image".into()], vec![permutation], "");
+        let planar = self.push("Cast", "image.planar", vec![bytes], vec![int("to", data_type::FLOAT.into())], "");
         let scale = self.constant("image.scale", &[1, contract.channels, 1, 1], &scale);
         let scaled = self.push("Mul", "image.scaled", vec![planar, scale], vec![], "");
         let shift = self.constant("image.shift", &[1, contract.channels, 1, 1], &shift);
