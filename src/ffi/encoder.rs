@@ -142,7 +142,7 @@ pub struct byol_encoder_info {
     /// Standard deviation of each of the first four channels.
     pub deviation: [f32; 4],
     /// SHA-256 of the file, hexadecimal, NUL-terminated.
-    pub sha256: [u8; 72],
+    pub sha256: [c_char; 72],
 }
 
 impl Default for byol_encoder_info {

@@ -121,7 +121,8 @@ mod tests {
         // SAFETY: a valid struct.
         let code = unsafe { guard(&raw mut error, || panic!("row {} is odd", 7)) };
         assert_eq!((code, error.code), (BYOL_E_PANIC, BYOL_E_PANIC));
-        let message = std::str::from_utf8(&error.message[..error.message_len as usize]).expect("UTF-8");
+        let bytes = error.message[..error.message_len as usize].iter().map(|&c| c as u8).collect();
+        let message = String::from_utf8(bytes).expect("UTF-8");
         assert_eq!(message, "Internal error, please report: row 7 is odd");
         assert_eq!(guard_value(3, || panic!("again")), 3);
     }

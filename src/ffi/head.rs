@@ -46,7 +46,7 @@ pub struct byol_head_info {
     /// Penalty that it was fitted with; 0 if it is not known.
     pub l2: f64,
     /// SHA-256 of the file of the encoder whose features it takes, hexadecimal, NUL-terminated; empty if it is not known.
-    pub encoder_sha256: [u8; 72],
+    pub encoder_sha256: [c_char; 72],
 }
 
 impl Default for byol_head_info {

@@ -80,13 +80,13 @@ pub struct byol_model_info {
     /// Version of the operator set.
     pub opset: i64,
     /// SHA-256 of the file, hexadecimal.
-    pub sha256: [u8; 72],
+    pub sha256: [c_char; 72],
     /// Program that wrote the file.
-    pub producer: [u8; 128],
+    pub producer: [c_char; 128],
     /// Name of the first input.
-    pub input_name: [u8; 128],
+    pub input_name: [c_char; 128],
     /// Name of the first output.
-    pub output_name: [u8; 128],
+    pub output_name: [c_char; 128],
 }
 
 impl Default for byol_model_info {

@@ -291,13 +291,15 @@ pub(crate) fn reserved<T>(count: usize, name: &str) -> Result<Vec<T>> {
 }
 
 /// Copies a text into a fixed field of a struct, cut if too long, always with a NUL.
-pub(crate) fn fill<const N: usize>(text: &str) -> [u8; N] {
+pub(crate) fn fill<const N: usize>(text: &str) -> [c_char; N] {
     let mut field = [0; N];
     let mut end = text.len().min(N - 1);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    field[..end].copy_from_slice(&text.as_bytes()[..end]);
+    for (to, byte) in field.iter_mut().zip(text[..end].bytes()) {
+        *to = byte as c_char;
+    }
     field
 }
 

@@ -1,5 +1,6 @@
 //! Status codes and the caller-owned error struct: how a failure reaches C.
 
+use std::ffi::c_char;
 use std::fmt;
 
 use crate::pointer::{self, Versioned};
@@ -141,7 +142,7 @@ pub struct byol_error {
     pub message_len: u32,
     /// One sentence in UTF-8 that names the culprit, always NUL-terminated, cut between two characters if too long. The
     /// log sink receives it uncut.
-    pub message: [u8; 488],
+    pub message: [c_char; 488],
 }
 
 impl Default for byol_error {
@@ -212,7 +213,7 @@ impl Fault {
         let text = cut(&self.message, BYOL_MESSAGE_BYTES - 1);
         // A NUL inside a message (from a path, say) would end it early for C.
         for (to, from) in error.message.iter_mut().zip(text.bytes()) {
-            *to = if from == 0 { b' ' } else { from };
+            *to = if from == 0 { b' ' } else { from } as c_char;
         }
         error.message_len = text.len() as u32;
         error
@@ -253,12 +254,13 @@ mod tests {
         let error = Fault::new(BYOL_E_IO, "é".repeat(400)).as_error();
         assert_eq!(error.message_len, 486);
         assert_eq!(error.message[486], 0);
-        assert!(std::str::from_utf8(&error.message[..486]).is_ok());
+        let bytes = error.message[..486].iter().map(|&c| c as u8).collect();
+        assert!(String::from_utf8(bytes).is_ok());
     }
 
     #[test]
     fn a_nul_inside_a_message_does_not_end_it() {
         let error = Fault::new(BYOL_E_IO, "a\0b").as_error();
-        assert_eq!(&error.message[..4], b"a b\0");
+        assert_eq!(error.message[..4].iter().map(|&c| c as u8).collect::<Vec<_>>(), b"a b\0");
     }
 }
