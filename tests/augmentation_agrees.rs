@@ -50,8 +50,11 @@ fn operation(value: &Value) -> Sampled {
     }
 }
 
-/// Recorded tensors, and the 8-bit pictures among them: pixels, height, width, channels.
-fn recorded() -> (Weights, HashMap<String, (Vec<u8>, [usize; 3])>) {
+/// By name: pixels, then height, width and channels.
+type Pictures = HashMap<String, (Vec<u8>, [usize; 3])>;
+
+/// Recorded tensors, and the 8-bit pictures among them.
+fn recorded() -> (Weights, Pictures) {
     let tensors = Weights::load(&data("augment/cases.safetensors")).unwrap();
     let pictures = ["rgb", "gray"].map(|name| {
         let tensor = tensors.get(&format!("picture.{name}")).unwrap();
@@ -426,8 +429,8 @@ fn a_run_is_plotted_from_its_metrics_even_when_the_last_line_was_cut_off() {
     for step in (0..=2000u64).step_by(5) {
         let t = step as f64 / 2000.0;
         let loss = 1.9 * (-4.0 * t).exp() + 0.3 + 0.1 * random.unit();
-        let rate = 0.2 * (t * 20.0).min(0.5 + 0.5 * (3.1416 * t).cos());
-        let tau = 1.0 - 0.03 * (0.5 + 0.5 * (3.1416 * t).cos());
+        let rate = 0.2 * (t * 20.0).min(0.5 + 0.5 * (std::f64::consts::PI * t).cos());
+        let tau = 1.0 - 0.03 * (0.5 + 0.5 * (std::f64::consts::PI * t).cos());
         let knn = if step % 200 == 0 { format!(", \"knn\": {}", 0.67 + 0.1 * t.sqrt()) } else { String::new() };
         text += &format!(
             "{{\"step\": {step}, \"loss\": {loss}, \"learning_rate\": {rate}, \"tau\": {tau}, \"other\": 1{knn}}}\n"

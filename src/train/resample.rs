@@ -86,16 +86,21 @@ impl Taps {
             Filter::Bicubic => 2.0,
         };
         let (widen, support) = (scale.max(1.0), reach * scale.max(1.0));
+        // The middle of the filter, and the first and one past the last source pixel under it, as Pillow rounds them.
+        let under = |i: usize| {
+            let centre = (i as f64 + 0.5) * scale;
+            let first = (centre - support + 0.5).max(0.0) as usize;
+            (centre, first, ((centre + support + 0.5) as usize).min(input))
+        };
+        let most = (0..output).map(under).map(|(_, first, end)| end - first).max().unwrap_or(0);
         self.outputs = output;
-        self.stride = ((2.0 * support).ceil() as usize + 1).next_multiple_of(4);
+        self.stride = most.next_multiple_of(4);
         self.first.resize(output, 0);
         self.weights.clear();
         self.weights.resize(output * self.stride, 0.0);
         let narrow = (1.0 / widen) as f32;
         for i in 0..output {
-            let centre = (i as f64 + 0.5) * scale;
-            let first = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(input);
+            let (centre, first, end) = under(i);
             let place = if reverse { output - 1 - i } else { i };
             self.first[place] = first;
             let weights = &mut self.weights[place * self.stride..][..end - first];
@@ -182,17 +187,18 @@ fn narrow_rgb(line: &[f32], columns: &Taps, planes: &mut [f32], y: usize, height
     for x in 0..width {
         let (first, weights) = columns.at(x);
         let mut sum = [0.0f32; 4];
+        let taps = weights.len();
         let pixels = &line[3 * first..];
-        let pixels = &pixels[..(3 * weights.len() + 1).min(pixels.len())];
-        for (tap, w) in weights.iter().enumerate() {
-            let Some(v) = pixels.get(3 * tap..3 * tap + 4) else { break };
+        let pixels = &pixels[..(3 * taps + 1).min(pixels.len())];
+        for (w, v) in weights.iter().zip(pixels.windows(4).step_by(3)) {
             for lane in 0..4 {
                 sum[lane] += w * v[lane];
             }
         }
-        red[x] = sum[0].clamp(0.0, 1.0);
-        green[x] = sum[1].clamp(0.0, 1.0);
-        blue[x] = sum[2].clamp(0.0, 1.0);
+        let sum = sum.map(|v| v.clamp(0.0, 1.0));
+        red[x] = sum[0];
+        green[x] = sum[1];
+        blue[x] = sum[2];
     }
 }
 
