@@ -13,6 +13,10 @@ use std::path::Path;
 /// Largest weights file that is read, in bytes (a ResNet-200 2x has 1 GB).
 const MAX_FILE_BYTES: u64 = 8 << 30;
 
+/// The one metadata key that is written, with all pairs as JSON: a file's keys come in random order, and the same
+/// weights should give the same bytes.
+const METADATA: &str = "byol";
+
 /// A dense float32 tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -80,7 +84,12 @@ impl Weights {
         let bytes = file::read(path, MAX_FILE_BYTES)?;
         let parsed = || {
             let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
-            let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+            let mut metadata: BTreeMap<_, _> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+            if let Some(ours) = metadata.remove(METADATA) {
+                let ours: BTreeMap<String, String> =
+                    serde_json::from_str(&ours).map_err(|e| format!("metadata {METADATA:?}: {e}"))?;
+                metadata.extend(ours);
+            }
             Ok((Self::from_bytes(&bytes)?, metadata))
         };
         parsed().map_err(|why| Error::WeightsFile { path: path.into(), why })
@@ -109,17 +118,17 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`] names the path.
     pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+        let wrong = |why: String| Error::WeightsFile { path: path.into(), why };
         let bytes: BTreeMap<&str, Vec<u8>> =
             self.iter().map(|(name, t)| (name, t.data.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
         let views = self.iter().map(|(name, t)| {
-            let view = TensorView::new(Dtype::F32, t.shape.clone(), &bytes[name])
-                .map_err(|e| Error::WeightsFile { path: path.into(), why: e.to_string() })?;
+            let view = TensorView::new(Dtype::F32, t.shape.clone(), &bytes[name]).map_err(|e| wrong(e.to_string()))?;
             Ok((name, view))
         });
         let views: Vec<_> = views.collect::<Result<_>>()?;
-        let metadata = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let file = safetensors::serialize(views, Some(metadata))
-            .map_err(|e| Error::WeightsFile { path: path.into(), why: e.to_string() })?;
+        let json = serde_json::to_string(metadata).map_err(|e| wrong(e.to_string()))?;
+        let metadata = [(METADATA.to_owned(), json)].into();
+        let file = safetensors::serialize(views, Some(metadata)).map_err(|e| wrong(e.to_string()))?;
         file::write_atomic(path, &file)
     }
 
