@@ -127,7 +127,7 @@ mod tests {
         for step in 1..=5 {
             metrics.write(&line(step)).unwrap();
         }
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 6, \"epo").unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 6, \"epo").unwrap();
         let mut metrics = Metrics::open(&path, 3).unwrap();
         metrics.write(&line(4)).unwrap();
         let steps: Vec<usize> = read(&path).unwrap().iter().map(|line| line.step).collect();

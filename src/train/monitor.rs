@@ -210,7 +210,6 @@ fn unit_matrix(values: &[f32], width: usize) -> Array2<f32> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -253,10 +253,8 @@ impl Lane {
         in_place: bool,
     ) -> Result<Tensor> {
         let (node, step) = (&self.plan.graph.nodes()[index], &self.plan.steps[index]);
-        if in_place {
-            if let Some(mut input) = outputs[node.inputs[0].0].take() {
-                return Ok(input.f_relu_()?);
-            }
+        if in_place && let Some(mut input) = outputs[node.inputs[0].0].take() {
+            return Ok(input.f_relu_()?);
         }
         let input = |n: usize| -> Result<&Tensor> {
             let id = node.inputs[n];
@@ -451,7 +449,7 @@ fn read(slots: &[Slot], flat: &Tensor) -> Result<Vec<(String, HostTensor)>> {
 /// [`Error::Network`] where `values` is no whole number of examples; [`Error::Torch`].
 pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
     let one = shape.len();
-    if one == 0 || values.is_empty() || values.len() % one != 0 {
+    if one == 0 || values.is_empty() || !values.len().is_multiple_of(one) {
         let why = format!("{} values are no whole number of examples of shape {shape}", values.len());
         return Err(Error::Network { what: "input", why });
     }
