@@ -22,6 +22,6 @@ pub mod resample;
 pub mod schedule;
 pub mod views;
 
-pub use error::{Error, Result};
 /// The binding to libtorch, of the version that this crate's types are made of.
 pub use ::tch;
+pub use error::{Error, Result};
