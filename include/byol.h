@@ -19,7 +19,9 @@
  *   checked. Rows are counted from 0.
  * - Threads. Every function may be called from any thread at any time, with any handle. Callbacks run on the calling
  *   thread, except the log sink, which runs on whatever thread has something to say.
- * - fork. A child that was forked after the first call into libbyol gets BYOL_E_FORKED from every call.
+ * - fork. A child that was forked after the first call into libbyol gets BYOL_E_FORKED from every call. It should end
+ *   by exec or _exit, as POSIX asks of children of programs with threads: exit runs ONNX Runtime's own destructors,
+ *   which wait for threads that the child does not have.
  * - libbyol prints nothing, opens no socket, and reads no file but those it is given, ONNX Runtime's library and what
  *   the system tells about the processor.
  *

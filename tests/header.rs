@@ -6,8 +6,7 @@ use std::process::Command;
 
 /// The files of src/ffi that hold something for C, in the order of the header.
 const SOURCES: [&str; 12] = [
-    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "extract", "head", "fit",
-    "evaluate",
+    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "extract", "head", "fit", "evaluate",
 ];
 
 const WARNINGS: [&str; 8] =
@@ -59,7 +58,8 @@ fn every_exported_function_is_in_the_header_and_says_who_may_call_it_when() {
         let source = fs::read_to_string(&file).expect("a source");
         for part in source.split("#[unsafe(no_mangle)]").skip(1) {
             let name = part.split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).expect("a function").0;
-            let declared = |at: &usize| header[..*at].rsplit_once("*/").is_some_and(|(_, code)| code.contains("BYOL_API"));
+            let declared =
+                |at: &usize| header[..*at].rsplit_once("*/").is_some_and(|(_, code)| code.contains("BYOL_API"));
             let call = format!("{name}(");
             let mut found = header.match_indices(&call).map(|(at, _)| at);
             let at = found.find(declared).unwrap_or_else(|| panic!("{name} is not declared"));
@@ -137,7 +137,7 @@ fn the_header_compiles_alone_and_twice_in_every_standard_of_c_and_cpp() {
             }
         }
         for file in &cpp {
-            for standard in ["c++11", "c++14", "c++17", "c++20", "c++23"] {
+            for standard in ["c++11", "c++14", "c++17", "c++20", "c++2b"] {
                 check(cxx, standard, &[], file);
             }
         }

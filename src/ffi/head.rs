@@ -365,7 +365,9 @@ pub(crate) unsafe fn matrix<'a>(
     let length = span(rows, columns, stride)?;
     // SAFETY: the caller's pointer, checked.
     let values = unsafe { pointer::slice(features, length, "features") }?;
-    let view = ArrayView2::from_shape((rows, columns).strides((stride.max(1), 1)), values);
+    // Strides mean nothing to an empty view, but are checked there.
+    let strides = if length == 0 { (0, 0) } else { (stride, 1) };
+    let view = ArrayView2::from_shape((rows, columns).strides(strides), values);
     view.map_err(|why| Fault::argument(format_args!("{rows} x {columns} features, {stride} apart: {why}")))
 }
 
