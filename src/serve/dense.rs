@@ -1,0 +1,369 @@
+//! Dense float32 linear algebra, as much as [`crate::precondition`] needs: products, Cholesky factors, triangular solves.
+//!
+//! Every sum is taken in an order that depends on the sizes alone, for any number of threads. Matrices are row after row.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::cancel::Cancel;
+use crate::error::Result;
+
+/// Depth of a packed panel: 128 by 48 floats stay in the first-level cache.
+const DEPTH: usize = 128;
+/// Rows of the result that one task makes.
+const STRIPE: usize = 128;
+/// Rows of a diagonal block of a Cholesky factor.
+const BLOCK: usize = 48;
+
+/// `c[i][j] += sum over p of a(p, i) factor[p] b(p, j)`.
+pub struct Product<'a> {
+    /// Left matrix.
+    pub a: &'a [f32],
+    /// How far apart two `p` and two `i` are in `a`.
+    pub a_steps: (usize, usize),
+    /// Right matrix, `p` being its row.
+    pub b: &'a [f32],
+    /// How far apart two rows are in `b`.
+    pub b_step: usize,
+    /// Which `p` take part, and their factors; none means the first `depth`, with `factor`.
+    pub picked: Option<&'a [(u32, f32)]>,
+    /// Number of `p`.
+    pub depth: usize,
+    /// One factor for all.
+    pub factor: f32,
+    /// Rows and columns of the result.
+    pub shape: (usize, usize),
+    /// Whether only the result's upper triangle is wanted; some of what is below changes too.
+    pub upper: bool,
+}
+
+impl Product<'_> {
+    /// Adds the product to `c`, whose rows are `c_step` apart.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn add_to(&self, c: &mut [f32], c_step: usize, parallel: bool, cancel: &Cancel) -> Result<()> {
+        let arch = Arch::new();
+        let work = |(index, c): (usize, &mut [f32])| {
+            cancel.check()?;
+            arch.dispatch(Stripe { product: self, first: index * STRIPE, c, c_step });
+            Ok(())
+        };
+        let end = (self.shape.0 * c_step).min(c.len());
+        if parallel {
+            c[..end].par_chunks_mut(STRIPE * c_step).enumerate().try_for_each(work)
+        } else {
+            c[..end].chunks_mut(STRIPE * c_step).enumerate().try_for_each(work)
+        }
+    }
+}
+
+struct Stripe<'a> {
+    product: &'a Product<'a>,
+    first: usize,
+    c: &'a mut [f32],
+    c_step: usize,
+}
+
+impl WithSimd for Stripe<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 {
+            stripe::<S, 8, 3>(simd, self);
+        } else {
+            stripe::<S, 4, 3>(simd, self);
+        }
+    }
+}
+
+#[inline(always)]
+fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
+    let Stripe { product, first, c, c_step } = task;
+    let (rows, columns) = product.shape;
+    let rows = rows.min(first + STRIPE) - first;
+    let width = V * S::F32_LANES;
+    let depth = product.picked.map_or(product.depth, <[_]>::len);
+    let at = |p: usize| product.picked.map_or((p, product.factor), |picked| (picked[p].0 as usize, picked[p].1));
+    let (p_step, i_step) = product.a_steps;
+    let mut left = vec![0f32; rows.next_multiple_of(M) * DEPTH.min(depth)];
+    let mut right = vec![0f32; width * DEPTH.min(depth)];
+    for p0 in (0..depth).step_by(DEPTH) {
+        let deep = DEPTH.min(depth - p0);
+        for (tile, left) in left.chunks_exact_mut(M * deep).enumerate().take(rows.div_ceil(M)) {
+            let height = M.min(rows - tile * M);
+            for (p, left) in left.chunks_exact_mut(M).enumerate() {
+                let (p, factor) = at(p0 + p);
+                let start = p * p_step + (first + tile * M) * i_step;
+                for (i, left) in left.iter_mut().enumerate() {
+                    *left = if i < height { factor * product.a[start + i * i_step] } else { 0.0 };
+                }
+            }
+        }
+        let from = if product.upper { first / width * width } else { 0 };
+        for j0 in (from..columns).step_by(width) {
+            let wide = width.min(columns - j0);
+            for (p, right) in right.chunks_exact_mut(width).enumerate().take(deep) {
+                let start = at(p0 + p).0 * product.b_step + j0;
+                right[..wide].copy_from_slice(&product.b[start..start + wide]);
+                right[wide..].fill(0.0);
+            }
+            let (vectors, _) = S::as_simd_f32s(&right[..deep * width]).0.as_chunks::<V>();
+            for (tile, left) in left.chunks_exact(M * deep).enumerate().take(rows.div_ceil(M)) {
+                if product.upper && first + tile * M > j0 + wide {
+                    break;
+                }
+                let mut sums = [[simd.splat_f32s(0.0); V]; M];
+                for (left, right) in left.as_chunks::<M>().0.iter().zip(vectors) {
+                    for i in 0..M {
+                        let factor = simd.splat_f32s(left[i]);
+                        for v in 0..V {
+                            sums[i][v] = simd.mul_add_f32s(factor, right[v], sums[i][v]);
+                        }
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate().take(rows - tile * M) {
+                    let start = (tile * M + i) * c_step + j0;
+                    for (v, out) in c[start..start + wide].chunks_mut(S::F32_LANES).enumerate() {
+                        let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[v]);
+                        simd.partial_store_f32s(out, sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An upper factor U with `U'U` = a symmetric matrix.
+pub struct Cholesky {
+    factor: Vec<f32>,
+    inverse_diagonal: Vec<f32>,
+}
+
+impl Cholesky {
+    /// Of a matrix of which only the upper triangle counts; None if it is not positive definite in float32.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn new(mut a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
+        let arch = Arch::new();
+        let mut panel = Vec::new();
+        for first in (0..size).step_by(BLOCK) {
+            let last = (first + BLOCK).min(size);
+            if !arch.dispatch(Diagonal { a: &mut a, size, first, last }) {
+                return Ok(None);
+            }
+            if last < size {
+                let rest = size - last;
+                panel.clear();
+                a[first * size..last * size].chunks_exact(size).for_each(|row| panel.extend_from_slice(&row[last..]));
+                let product = Product {
+                    a: &panel,
+                    a_steps: (rest, 1),
+                    b: &panel,
+                    b_step: rest,
+                    picked: None,
+                    depth: last - first,
+                    factor: -1.0,
+                    shape: (rest, rest),
+                    upper: true,
+                };
+                let parallel = parallel && rest > 2 * STRIPE;
+                product.add_to(&mut a[last * size + last..], size, parallel, cancel)?;
+            }
+        }
+        let inverse_diagonal = (0..size).map(|i| 1.0 / a[i * size + i]).collect();
+        Ok(Some(Self { factor: a, inverse_diagonal }))
+    }
+
+    /// Solves for every row of `v`, in place.
+    pub fn solve(&self, v: &mut [f32]) {
+        Arch::new().dispatch(Solve { cholesky: self, v });
+    }
+}
+
+struct Diagonal<'a> {
+    a: &'a mut [f32],
+    size: usize,
+    first: usize,
+    last: usize,
+}
+
+impl WithSimd for Diagonal<'_> {
+    type Output = bool;
+
+    /// Rows `first..last` of the factor.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let Self { a, size, first, last } = self;
+        for i in first..last {
+            let (done, row) = a.split_at_mut(i * size);
+            let row = &mut row[i..size];
+            for other in done[first * size..].chunks_exact(size) {
+                axpy(simd, row, -other[i], &other[i..]);
+            }
+            let pivot = row[0];
+            if !(pivot > 0.0 && pivot.is_finite()) {
+                return false;
+            }
+            let scale = 1.0 / pivot.sqrt();
+            row.iter_mut().for_each(|v| *v *= scale);
+        }
+        true
+    }
+}
+
+struct Solve<'a> {
+    cholesky: &'a Cholesky,
+    v: &'a mut [f32],
+}
+
+impl WithSimd for Solve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Cholesky { factor, inverse_diagonal } = self.cholesky;
+        let size = inverse_diagonal.len();
+        for i in 0..size {
+            let row = &factor[i * size + i + 1..(i + 1) * size];
+            for v in self.v.chunks_exact_mut(size) {
+                v[i] *= inverse_diagonal[i];
+                let (head, rest) = v.split_at_mut(i + 1);
+                axpy(simd, rest, -head[i], row);
+            }
+        }
+        for i in (0..size).rev() {
+            let row = &factor[i * size + i + 1..(i + 1) * size];
+            for v in self.v.chunks_exact_mut(size) {
+                let sum = inner(simd, row, &v[i + 1..]);
+                v[i] = (v[i] - sum) * inverse_diagonal[i];
+            }
+        }
+    }
+}
+
+/// `to += factor * v`.
+#[inline(always)]
+pub fn axpy<S: Simd>(simd: S, to: &mut [f32], factor: f32, v: &[f32]) {
+    let ((to, to_rest), (v, v_rest)) = (S::as_mut_simd_f32s(to), S::as_simd_f32s(v));
+    let many = simd.splat_f32s(factor);
+    for (to, v) in to.iter_mut().zip(v) {
+        *to = simd.mul_add_f32s(many, *v, *to);
+    }
+    to_rest.iter_mut().zip(v_rest).for_each(|(to, v)| *to += factor * v);
+}
+
+/// The inner product.
+#[inline(always)]
+pub fn inner<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let ((a, a_last), (b, b_last)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..4 {
+            sums[i] = simd.mul_add_f32s(a[i], b[i], sums[i]);
+        }
+    }
+    for (a, b) in a_last.iter().zip(b_last) {
+        sums[0] = simd.mul_add_f32s(*a, *b, sums[0]);
+    }
+    let sum = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
+    simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+}
+
+/// Makes the rows of `q` orthogonal and of length 1, each twice against those before it (Gram-Schmidt). A row without a
+/// part of its own becomes 0.
+pub fn orthonormalise(q: &mut [f32], columns: usize) {
+    Arch::new().dispatch(Orthonormalise { q, columns });
+}
+
+struct Orthonormalise<'a> {
+    q: &'a mut [f32],
+    columns: usize,
+}
+
+impl WithSimd for Orthonormalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let columns = self.columns;
+        for i in 0..self.q.len() / columns {
+            let (done, row) = self.q.split_at_mut(i * columns);
+            let row = &mut row[..columns];
+            let before = inner(simd, row, row).sqrt();
+            for _ in 0..2 {
+                for other in done.chunks_exact(columns) {
+                    let part = inner(simd, row, other);
+                    axpy(simd, row, -part, other);
+                }
+            }
+            let length = inner(simd, row, row).sqrt();
+            let scale = if length > 1e-5 * before && length.is_finite() { 1.0 / length } else { 0.0 };
+            row.iter_mut().for_each(|v| *v *= scale);
+        }
+    }
+}
+
+/// `out[r][i] = a[r] . b[i]` for rows of `columns`.
+pub fn inner_products(a: &[f32], b: &[f32], columns: usize, out: &mut [f32]) {
+    Arch::new().dispatch(InnerProducts { a, b, columns, out });
+}
+
+struct InnerProducts<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    columns: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for InnerProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, columns, out } = self;
+        let count = b.len() / columns;
+        // The longer one is read once.
+        if a.len() > b.len() {
+            for (a, out) in a.chunks_exact(columns).zip(out.chunks_exact_mut(count)) {
+                b.chunks_exact(columns).zip(out).for_each(|(b, out)| *out = inner(simd, a, b));
+            }
+        } else {
+            for (i, b) in b.chunks_exact(columns).enumerate() {
+                for (r, a) in a.chunks_exact(columns).enumerate() {
+                    out[r * count + i] = inner(simd, a, b);
+                }
+            }
+        }
+    }
+}
+
+/// `to[r] += factor * sum over i of t[r][i] b[i]` for rows of `columns`.
+pub fn add_combinations(to: &mut [f32], factor: f32, t: &[f32], b: &[f32], columns: usize) {
+    Arch::new().dispatch(AddCombinations { to, factor, t, b, columns });
+}
+
+struct AddCombinations<'a> {
+    to: &'a mut [f32],
+    factor: f32,
+    t: &'a [f32],
+    b: &'a [f32],
+    columns: usize,
+}
+
+impl WithSimd for AddCombinations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let count = self.b.len() / self.columns;
+        for (i, b) in self.b.chunks_exact(self.columns).enumerate() {
+            for (r, to) in self.to.chunks_exact_mut(self.columns).enumerate() {
+                axpy(simd, to, self.factor * self.t[r * count + i], b);
+            }
+        }
+    }
+}

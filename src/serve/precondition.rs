@@ -1,0 +1,521 @@
+//! What makes the fit of [`crate::solver`] short: an approximate inverse Hessian, from a sample of the rows.
+//!
+//! Features are correlated: a hundred directions of most variance (found by subspace iteration on the sample's Gram
+//! matrix) hold nearly all that makes the problem ill-conditioned. Within them the Hessian over all classes is built and
+//! factored. What is left gets one Cholesky factor of the Gram matrix, the same for all classes. The problem within the
+//! directions is also solved on the sample by Newton's method, for a start.
+//!
+//! A row's Hessian is a sum over pairs of classes, `p_a p_b (e_a - e_b)(e_a - e_b)'`: few pairs count in a row, and
+//! leaving out the others keeps it positive. Adding the same to all classes changes no probability; both sides are
+//! projected to where classes sum to 0, and the Hessian gets a stiffness along what is left out, which leaves it alone
+//! elsewhere and makes it well-conditioned.
+//!
+//! The sample and everything else is fixed by the data: no chance, and the same bits for any number of threads.
+
+use crate::cancel::Cancel;
+use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
+use crate::error::Result;
+
+/// Most rows of the sample, most values in it, and how many rows the first Newton steps take.
+const ROWS: usize = 8192;
+const VALUES: usize = 32 << 20;
+const FIRST_ROWS: usize = 2048;
+/// Most directions, and most unknowns (directions and bias, times classes) of the factored Hessian.
+const DIRECTIONS: usize = 128;
+const UNKNOWNS: usize = 1300;
+/// Fewer rows are worth fewer unknowns, a third as many: a factor takes longer than their passes. So many at least.
+const FEWEST_UNKNOWNS: usize = 250;
+/// Below this many directions it has not paid.
+const FEWEST: usize = 16;
+/// Most columns for which what is outside the directions gets a Cholesky factor.
+const TAIL_COLUMNS: usize = 2560;
+/// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
+const PAIR: f32 = 1e-3;
+
+/// Rows, centred and scaled, and their directions of most variance.
+pub struct Sample {
+    rows: usize,
+    columns: usize,
+    classes: usize,
+    x: Vec<f32>,
+    y: Vec<u32>,
+    weights: Vec<f32>,
+    total: f64,
+    /// Upper triangle of the weighted mean of `x x'`, where there is a tail.
+    gram: Vec<f32>,
+    /// `[directions, columns]`, orthonormal; none where every column is a direction.
+    basis: Option<Vec<f32>>,
+    directions: usize,
+    /// `[rows, directions + 1]`: the rows in these directions, and 1.
+    z: Vec<f32>,
+    /// Mean variance outside the directions.
+    rest: f32,
+    parallel: bool,
+}
+
+/// What a sample is taken of.
+pub struct Source<'a> {
+    /// `[rows, columns]`.
+    pub x: &'a [f32],
+    /// One class per row.
+    pub y: &'a [u32],
+    /// One weight per row, or all 1.
+    pub weights: Option<&'a [f32]>,
+    /// Mean of each column.
+    pub mean: &'a [f64],
+    /// Factor of each column.
+    pub scale: &'a [f64],
+    /// Number of classes.
+    pub classes: usize,
+    /// Whether the current rayon pool may be used.
+    pub parallel: bool,
+}
+
+impl Sample {
+    /// None where it would not pay or cannot be: many classes, few rows, a class that the sample misses.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn new(source: &Source, cancel: &Cancel) -> Result<Option<Self>> {
+        let (columns, classes, parallel) = (source.mean.len(), source.classes, source.parallel);
+        let picked = pick(source, ROWS.min(VALUES / columns));
+        let rows = picked.len();
+        let unknowns = (rows / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
+        let whole = (columns + 1) * classes <= unknowns;
+        let directions = if whole { columns } else { DIRECTIONS.min((unknowns / classes).saturating_sub(1)) };
+        if !whole && (directions < FEWEST || directions >= columns) {
+            return Ok(None);
+        }
+        let mut found = vec![false; classes];
+        picked.iter().for_each(|&row| found[source.y[row] as usize] = true);
+        if rows < 2 * classes || found.contains(&false) {
+            return Ok(None);
+        }
+        let mut x = Vec::with_capacity(rows * columns);
+        for &row in &picked {
+            let from = &source.x[row * columns..(row + 1) * columns];
+            let values = from.iter().zip(source.mean).zip(source.scale);
+            x.extend(values.map(|((x, mean), scale)| ((f64::from(*x) - mean) * scale) as f32));
+        }
+        let y = picked.iter().map(|&row| source.y[row]).collect();
+        let weights: Vec<f32> = picked.iter().map(|&row| source.weights.map_or(1.0, |w| w[row])).collect();
+        let total = weights.iter().map(|&w| f64::from(w)).sum();
+        let sample = Self {
+            rows,
+            columns,
+            classes,
+            x,
+            y,
+            weights,
+            total,
+            gram: Vec::new(),
+            basis: None,
+            directions,
+            z: Vec::new(),
+            rest: 0.0,
+            parallel,
+        };
+        Ok(Some(if whole { sample.all_columns() } else { sample.most_variance(cancel)? }))
+    }
+
+    fn all_columns(mut self) -> Self {
+        self.z = Vec::with_capacity(self.rows * (self.columns + 1));
+        for x in self.x.chunks_exact(self.columns) {
+            self.z.extend_from_slice(x);
+            self.z.push(1.0);
+        }
+        self
+    }
+
+    fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
+        let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
+        let weighted: Vec<(u32, f32)> =
+            (0u32..).zip(&self.weights).map(|(row, &w)| (row, (f64::from(w) / self.total) as f32)).collect();
+        let mut gram = vec![0.0; columns * columns];
+        let product = Product {
+            a: &self.x,
+            a_steps: (columns, 1),
+            b: &self.x,
+            b_step: columns,
+            picked: Some(&weighted),
+            depth: 0,
+            factor: 1.0,
+            shape: (columns, columns),
+            upper: true,
+        };
+        product.add_to(&mut gram, columns, parallel, cancel)?;
+        for i in 1..columns {
+            for j in 0..i {
+                gram[i * columns + j] = gram[j * columns + i];
+            }
+        }
+        // Numbers without a pattern; which ones does not matter.
+        let mut state = 1u32;
+        let mut basis: Vec<f32> = (0..k * columns)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect();
+        let mut image = vec![0.0; k * columns];
+        for round in 0..4 {
+            image.fill(0.0);
+            let product = Product {
+                a: &basis,
+                a_steps: (1, columns),
+                b: &gram,
+                b_step: columns,
+                picked: None,
+                depth: columns,
+                factor: 1.0,
+                shape: (k, columns),
+                upper: false,
+            };
+            product.add_to(&mut image, columns, parallel, cancel)?;
+            if round == 3 {
+                break;
+            }
+            std::mem::swap(&mut basis, &mut image);
+            orthonormalise(&mut basis, columns);
+        }
+        let trace: f32 = (0..columns).map(|i| gram[i * columns + i]).sum();
+        let within: f32 = basis.iter().zip(&image).map(|(a, b)| a * b).sum();
+        self.rest = ((trace - within) / (columns - k) as f32).max(0.0);
+        self.z = vec![0.0; self.rows * (k + 1)];
+        let mut turned = vec![0.0; columns * k];
+        for (i, direction) in basis.chunks_exact(columns).enumerate() {
+            direction.iter().enumerate().for_each(|(j, v)| turned[j * k + i] = *v);
+        }
+        let product = Product {
+            a: &self.x,
+            a_steps: (1, columns),
+            b: &turned,
+            b_step: k,
+            picked: None,
+            depth: columns,
+            factor: 1.0,
+            shape: (self.rows, k),
+            upper: false,
+        };
+        product.add_to(&mut self.z, k + 1, parallel, cancel)?;
+        self.z.chunks_exact_mut(k + 1).for_each(|z| z[k] = 1.0);
+        (self.gram, self.basis) = (gram, Some(basis));
+        Ok(self)
+    }
+
+    /// The optimum on the sample within the directions, as parameters of all columns, from all 0.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<Vec<f64>>> {
+        let width = self.directions + 1;
+        let mut w = vec![0f32; self.classes * width];
+        let first = FIRST_ROWS.min(self.rows);
+        if first < self.rows {
+            // Fewer rows tell less: a stronger penalty keeps them from telling too much.
+            let stronger = l2 * (1.0 + self.rows as f64 / first as f64);
+            if !self.newton(&mut w, first, stronger, 6, 1e-2, cancel)? {
+                return Ok(None);
+            }
+        }
+        if !self.newton(&mut w, self.rows, l2, 5, 1e-3, cancel)? {
+            return Ok(None);
+        }
+        let mut out = vec![0f32; self.classes * self.columns];
+        let weights: Vec<f32> = w.chunks_exact(width).flat_map(|w| &w[..self.directions]).copied().collect();
+        match &self.basis {
+            Some(basis) => add_combinations(&mut out, 1.0, &weights, basis, self.columns),
+            None => out = weights,
+        }
+        let parameters = out.chunks_exact(self.columns).zip(w.chunks_exact(width));
+        Ok(Some(parameters.flat_map(|(out, w)| out.iter().chain(&w[self.directions..])).map(|&v| v.into()).collect()))
+    }
+
+    /// Newton's method over the first rows; false if it fails.
+    fn newton(
+        &self,
+        w: &mut Vec<f32>,
+        rows: usize,
+        l2: f64,
+        most: usize,
+        tolerance: f64,
+        cancel: &Cancel,
+    ) -> Result<bool> {
+        let (width, classes) = (self.directions + 1, self.classes);
+        let total: f64 = self.weights[..rows].iter().map(|&w| f64::from(w)).sum();
+        if total <= 0.0 {
+            return Ok(false);
+        }
+        let mut p = vec![0f32; rows * classes];
+        let mut objective = self.probabilities(&self.z, w, width, l2, total, &mut p);
+        for _ in 0..most {
+            let mut residuals = p.clone();
+            for ((r, &label), &weight) in residuals.chunks_exact_mut(classes).zip(&self.y).zip(&self.weights) {
+                r[label as usize] -= 1.0;
+                r.iter_mut().for_each(|r| *r *= weight);
+            }
+            let mut gradient = vec![0f32; classes * width];
+            let product = Product {
+                a: &residuals,
+                a_steps: (classes, 1),
+                b: &self.z,
+                b_step: width,
+                picked: None,
+                depth: rows,
+                factor: (1.0 / total) as f32,
+                shape: (classes, width),
+                upper: false,
+            };
+            product.add_to(&mut gradient, width, false, cancel)?;
+            for (g, w) in gradient.chunks_exact_mut(width).zip(w.chunks_exact(width)) {
+                g[..width - 1].iter_mut().zip(w).for_each(|(g, w)| *g += l2 as f32 * w);
+            }
+            let Some(factor) = self.hessian(&p, rows, total, l2, cancel)? else { return Ok(false) };
+            let mut step = gradient.clone();
+            sum_to_zero(&mut step, width);
+            factor.solve(&mut step);
+            sum_to_zero(&mut step, width);
+            let slope = -step.iter().zip(&gradient).map(|(s, g)| f64::from(*s) * f64::from(*g)).sum::<f64>();
+            if slope.is_nan() || slope >= 0.0 {
+                return Ok(slope == 0.0);
+            }
+            let mut size = 1f32;
+            let (next, value) = loop {
+                let next: Vec<f32> = w.iter().zip(&step).map(|(w, s)| w - size * s).collect();
+                let value = self.probabilities(&self.z, &next, width, l2, total, &mut p);
+                if value <= objective + 1e-4 * f64::from(size) * slope + 1e-7 {
+                    break (next, value);
+                }
+                size *= 0.5;
+                if size < 1e-3 {
+                    return Ok(false);
+                }
+            };
+            (*w, objective) = (next, value);
+            if -slope < tolerance * objective {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The objective; and into `p`, as many rows as it has, the probabilities at `w`: rows of `x` are `width` long and
+    /// hold a last 1.
+    fn probabilities(&self, x: &[f32], w: &[f32], width: usize, l2: f64, total: f64, p: &mut [f32]) -> f64 {
+        let rows = p.len() / self.classes;
+        inner_products(&x[..rows * width], w, width, p);
+        let mut loss = 0.0;
+        for ((p, &label), &weight) in p.chunks_exact_mut(self.classes).zip(&self.y).zip(&self.weights) {
+            let (own, sum) = softmax(p, label as usize);
+            loss += f64::from(weight) * (f64::from(sum).ln() - f64::from(own));
+        }
+        let square: f64 =
+            w.chunks_exact(width).flat_map(|w| &w[..width - 1]).map(|&w| f64::from(w) * f64::from(w)).sum();
+        loss / total + 0.5 * l2 * square
+    }
+
+    /// The factored Hessian within the directions, at the probabilities `p` of the first rows.
+    fn hessian(&self, p: &[f32], rows: usize, total: f64, l2: f64, cancel: &Cancel) -> Result<Option<Cholesky>> {
+        let (width, classes) = (self.directions + 1, self.classes);
+        let size = width * classes;
+        let mut h = vec![0f32; size * size];
+        let mut block = vec![0f32; width * width];
+        let mut picked = Vec::new();
+        for a in 0..classes {
+            for b in a + 1..classes {
+                picked.clear();
+                let (mut all, mut kept) = (0f64, 0f64);
+                for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)).take(rows) {
+                    let product = p[a] * p[b];
+                    all += f64::from(product * weight);
+                    if product > PAIR {
+                        kept += f64::from(product * weight);
+                        picked.push((row, product * weight));
+                    }
+                }
+                if picked.len() < 8 || kept <= 0.0 {
+                    continue;
+                }
+                let factor = (all / kept / total) as f32;
+                picked.iter_mut().for_each(|(_, w)| *w *= factor);
+                block.fill(0.0);
+                let product = Product {
+                    a: &self.z,
+                    a_steps: (width, 1),
+                    b: &self.z,
+                    b_step: width,
+                    picked: Some(&picked),
+                    depth: 0,
+                    factor: 1.0,
+                    shape: (width, width),
+                    upper: true,
+                };
+                product.add_to(&mut block, width, false, cancel)?;
+                for i in 0..width {
+                    let (own, other) = ((a * width + i) * size, (b * width + i) * size);
+                    for j in i..width {
+                        let v = block[i * width + j];
+                        h[own + a * width + j] += v;
+                        h[other + b * width + j] += v;
+                        h[own + b * width + j] -= v;
+                        if j > i {
+                            h[(a * width + j) * size + b * width + i] -= v;
+                        }
+                    }
+                }
+            }
+        }
+        let mean = (0..size).map(|i| h[i * size + i]).sum::<f32>() / size as f32;
+        for i in 0..width {
+            for a in 0..classes {
+                for b in a..classes {
+                    h[(a * width + i) * size + b * width + i] += mean / classes as f32;
+                }
+                h[(a * width + i) * size + a * width + i] += if i + 1 < width { l2 as f32 } else { 1e-6 * mean };
+            }
+        }
+        factored(h, size, mean, self.parallel, cancel)
+    }
+
+    /// The preconditioner for this penalty at these parameters of all columns.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner<'_>>> {
+        let (columns, classes) = (self.columns, self.classes);
+        let mut p = vec![0f32; self.rows * classes];
+        let weights: Vec<f32> = w.chunks_exact(columns + 1).flat_map(|w| &w[..columns]).map(|&w| w as f32).collect();
+        inner_products(&self.x, &weights, columns, &mut p);
+        let mut spread = 0.0;
+        for (p, &weight) in p.chunks_exact_mut(classes).zip(&self.weights) {
+            p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
+            softmax(p, 0);
+            spread += f64::from(weight * (1.0 - p.iter().map(|p| p * p).sum::<f32>()));
+        }
+        let Some(within) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
+        let spread = (spread / self.total / classes as f64) as f32;
+        let mut tail = None;
+        if self.basis.is_some() && columns <= TAIL_COLUMNS {
+            let mut gram: Vec<f32> = self.gram.iter().map(|v| v * spread).collect();
+            let mean = (0..columns).map(|i| gram[i * columns + i]).sum::<f32>() / columns as f32;
+            (0..columns).for_each(|i| gram[i * columns + i] += l2 as f32);
+            tail = factored(gram, columns, mean, self.parallel, cancel)?;
+        }
+        let scalar = 1.0 / (spread * self.rest + l2 as f32);
+        Ok(scalar.is_finite().then_some(Preconditioner { sample: self, within, tail, scalar }))
+    }
+}
+
+/// Approximates the inverse Hessian.
+pub struct Preconditioner<'a> {
+    sample: &'a Sample,
+    within: Cholesky,
+    tail: Option<Cholesky>,
+    scalar: f32,
+}
+
+impl Preconditioner<'_> {
+    /// The inverse Hessian times `v`, both with classes summing to 0.
+    pub fn apply(&self, v: &[f64]) -> Vec<f64> {
+        let Sample { columns, classes, directions, basis, .. } = self.sample;
+        let (columns, classes, width) = (*columns, *classes, directions + 1);
+        // Float32 has a small range; gradients near the optimum do not.
+        let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
+        let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
+        sum_to_zero(&mut all, columns + 1);
+        let mut inside = match basis {
+            None => all,
+            Some(basis) => {
+                let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
+                let mut t = vec![0f32; classes * directions];
+                inner_products(&rest, basis, columns, &mut t);
+                add_combinations(&mut rest, -1.0, &t, basis, columns);
+                let mut inside = Vec::with_capacity(classes * width);
+                for (t, v) in t.chunks_exact(*directions).zip(all.chunks_exact(columns + 1)) {
+                    inside.extend_from_slice(t);
+                    inside.push(v[columns]);
+                }
+                self.within.solve(&mut inside);
+                match &self.tail {
+                    Some(tail) => {
+                        tail.solve(&mut rest);
+                        inner_products(&rest, basis, columns, &mut t);
+                    }
+                    None => {
+                        rest.iter_mut().for_each(|v| *v *= self.scalar);
+                        t.fill(0.0);
+                    }
+                }
+                for (t, inside) in t.chunks_exact_mut(*directions).zip(inside.chunks_exact(width)) {
+                    t.iter_mut().zip(inside).for_each(|(t, inside)| *t = inside - *t);
+                }
+                add_combinations(&mut rest, 1.0, &t, basis, columns);
+                let mut out = Vec::with_capacity(classes * (columns + 1));
+                for (rest, inside) in rest.chunks_exact(columns).zip(inside.chunks_exact(width)) {
+                    out.extend_from_slice(rest);
+                    out.push(inside[*directions]);
+                }
+                sum_to_zero(&mut out, columns + 1);
+                return out.into_iter().map(|v| f64::from(v) * largest).collect();
+            }
+        };
+        self.within.solve(&mut inside);
+        sum_to_zero(&mut inside, columns + 1);
+        inside.into_iter().map(|v| f64::from(v) * largest).collect()
+    }
+}
+
+/// Takes the mean over classes, rows of `v`, from each.
+fn sum_to_zero(v: &mut [f32], width: usize) {
+    let classes = (v.len() / width) as f32;
+    let mut mean = vec![0f32; width];
+    for row in v.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v / classes);
+    }
+    for row in v.chunks_exact_mut(width) {
+        row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
+    }
+}
+
+/// Probabilities in place of scores. Returns a class's score less the largest, and the sum of exponentials.
+fn softmax(scores: &mut [f32], label: usize) -> (f32, f32) {
+    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let own = scores[label] - top;
+    scores.iter_mut().for_each(|z| *z = (*z - top).exp());
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|e| *e /= sum);
+    (own, sum)
+}
+
+/// The factor, of the matrix with as much more on its diagonal as float32 needs.
+fn factored(a: Vec<f32>, size: usize, mean: f32, parallel: bool, cancel: &Cancel) -> Result<Option<Cholesky>> {
+    let mut more = 0.0;
+    for _ in 0..6 {
+        let mut raised = a.clone();
+        (0..size).for_each(|i| raised[i * size + i] += more);
+        if let Some(factor) = Cholesky::new(raised, size, parallel, cancel)? {
+            return Ok(Some(factor));
+        }
+        more = if more == 0.0 { 1e-6 * mean } else { more * 8.0 };
+    }
+    Ok(None)
+}
+
+/// Up to `most` rows of a weight above 0: all, or one at an arbitrary place of each of `most` equal stretches.
+fn pick(source: &Source, most: usize) -> Vec<usize> {
+    let counts = |row: &usize| source.weights.is_none_or(|weights| weights[*row] > 0.0);
+    let rows: Vec<usize> = (0..source.y.len()).filter(counts).collect();
+    if rows.len() <= most {
+        return rows;
+    }
+    let mut state = 1u64;
+    let mut below = |most: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % most
+    };
+    let stretches = (0..most).map(|i| (i * rows.len() / most, (i + 1) * rows.len() / most));
+    let mut picked: Vec<usize> = stretches.map(|(first, last)| rows[first + below(last - first)]).collect();
+    // Out of order, so that the first rows of sorted data are of all classes.
+    (1..most).rev().for_each(|i| picked.swap(i, below(i + 1)));
+    picked
+}
