@@ -79,6 +79,9 @@ fn every_function_is_misused_by_a_test() {
     }
 }
 
+/// A struct's name, its size, and its fields with their offsets.
+type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
+
 /// Size and offsets of structs as this side sees them.
 macro_rules! layout {
     ($($module:ident :: $name:ident { $($field:ident),+ $(,)? })+) => {
@@ -92,7 +95,7 @@ macro_rules! layout {
 
 #[test]
 fn every_struct_has_the_same_layout_in_c_and_in_rust() {
-    let structs: Vec<(&str, usize, Vec<(&str, usize)>)> = layout! {
+    let structs: Vec<Layout> = layout! {
         status::byol_error { struct_size, code, runtime_code, item_index, message_len, message }
         cancel::byol_cancel { id }
         runtime::byol_runtime { id }

@@ -237,7 +237,7 @@ pub unsafe extern "C" fn byol_extract_tensor(
                     shape: [count, h, w, c],
                     data: pointer::slice(values.cast::<u8>(), values_len, "values")?,
                 },
-                BYOL_TENSOR_F32 if values_len % 4 != 0 => {
+                BYOL_TENSOR_F32 if !values_len.is_multiple_of(4) => {
                     return Err(Fault::argument(format_args!("values_len {values_len} is no multiple of 4")));
                 }
                 BYOL_TENSOR_F32 => InputTensor::F32 {

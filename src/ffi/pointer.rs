@@ -104,7 +104,7 @@ pub(crate) unsafe fn structs<T: Versioned>(pointer: *const T, count: usize, name
 
 /// Sets `size` bytes to the defaults of `T`; what lies behind them becomes zero.
 pub(crate) unsafe fn init<T: Versioned>(pointer: *mut T, size: usize) {
-    if pointer.is_null() || !pointer.is_aligned() || size < 4 || size > MAXIMUM_STRUCT {
+    if pointer.is_null() || !pointer.is_aligned() || !(4..=MAXIMUM_STRUCT).contains(&size) {
         return;
     }
     // SAFETY: the caller owns `size` bytes here.
