@@ -128,7 +128,7 @@ fn load_cuda() -> &'static Result<(String, usize), String> {
                             Cuda::cudnn_set_benchmark(true);
                             Ok((file.display().to_string(), count))
                         }
-                        _ => Err(format!("{} was loaded but sees no device: is the driver there?", file.display())),
+                        _ => Err(format!("{} was loaded, but sees no device (is there a driver?)", file.display())),
                     };
                 }
                 Err(_) if bare => {}
