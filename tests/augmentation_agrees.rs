@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use byol_model::dataset::{Dataset, Split};
 use byol_model::picture::Filter;
 use byol_model::weights::Weights;
+use byol_train::Error;
 use byol_train::augment::{Draw, Operator, Random, Sampled, ViewsConfig};
 use byol_train::canvas::Canvas;
 use byol_train::loader::{Loader, LoaderOptions, measure};
 use byol_train::plot::{plot_run, read_metrics};
 use byol_train::resample::Source;
 use byol_train::views::{GridOptions, draw_views};
-use byol_train::{Error, plot};
 use serde_json::Value;
 
 fn data(name: &str) -> PathBuf {
@@ -444,7 +444,7 @@ fn a_run_is_plotted_from_its_metrics_even_when_the_last_line_was_cut_off() {
     std::fs::write(&file, "nonsense\n{\"step\": 1}\n").unwrap();
     assert!(read_metrics(&file).unwrap_err().to_string().contains("line 1"));
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(plot::plot_run(&[], "nothing").unwrap().width(), 1200);
+    assert_eq!(plot_run(&[], "nothing").unwrap().width(), 1200);
 }
 
 /// Sixteen files of mixed shapes and channels: four photos in colour, twelve gray pictures of 28 x 28.

@@ -223,7 +223,11 @@ fn a_run_that_diverges_stops_and_says_so() {
     config.optimizer.weight_decay = 1.0;
     config.optimizer.warmup = Warmup::Steps(0);
     config.steps = Some(100);
+    config.checkpoint_epochs = 0.01;
     let error = run(&config, folder.path(), Start::Fresh).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    // What was kept is from before.
+    let kept = weights(folder.path(), CHECKPOINT_FILE);
+    assert!(kept.iter().all(|(_, tensor)| tensor.data.iter().all(|v| v.is_finite())));
     assert!(!folder.path().join(ENCODER_FILE).exists());
 }

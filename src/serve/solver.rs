@@ -441,9 +441,9 @@ impl<'a> Problem<'a> {
             let mut bias = Vec::with_capacity(classes);
             for w in w.chunks_exact(columns + 1) {
                 let mut shift = 0.0;
-                for k in 0..columns {
-                    let rounded = (w[k] * self.scale[k]) as f32;
-                    shift += f64::from(rounded) * self.mean[k];
+                for ((&w, &scale), &mean) in w.iter().zip(&self.scale).zip(&self.mean) {
+                    let rounded = (w * scale) as f32;
+                    shift += f64::from(rounded) * mean;
                     weights.push(rounded);
                 }
                 bias.push((w[columns] - shift) as f32);

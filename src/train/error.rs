@@ -132,7 +132,7 @@ pub enum Error {
         /// The value asked for now.
         found: String,
     },
-    /// The loss is no number any more.
+    /// The loss, or a weight, is no number any more.
     #[error(
         "The loss is {loss} at step {step} (learning rate {learning_rate:.3e}): training has diverged. Lower \
          optimizer.base_learning_rate or lengthen optimizer.warmup; the last checkpoint is kept"

@@ -200,6 +200,11 @@ pub fn pretrain(
     let save = |byol: &Byol, step: usize| -> Result<PathBuf> {
         let path = folder.join(CHECKPOINT_FILE);
         let (tensors, optimizer_steps) = byol.state()?;
+        // A loss is told one step late: what it says about is already in the weights.
+        if tensors.values().any(|t| t.data.iter().any(|v| !v.is_finite())) {
+            let learning_rate = plan.learning_rate.at(step.saturating_sub(1));
+            return Err(Error::Diverged { step, loss: f64::NAN, learning_rate });
+        }
         let batches = step * config.accumulate;
         let progress = Progress {
             step,
