@@ -2,7 +2,7 @@
 //!
 //! The golden numbers are scikit-learn's, recorded by `tests/data/record_head.py`.
 
-#![allow(clippy::unwrap_used)] // in helpers of tests, as in the tests themselves: an unwrap is an assertion
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 use std::path::{Path, PathBuf};
 
