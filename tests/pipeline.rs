@@ -89,6 +89,47 @@ fn pictures_become_an_encoder_features_a_head_and_predictions() {
     );
 }
 
+/// The commands of README's section "Three acts", as they stand there, in a folder that has what they name. Only the
+/// first is made short.
+#[test]
+fn the_commands_of_the_readme_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("photos")).unwrap();
+    for (i, photo) in ["dahlia", "petals", "roof", "temple"].iter().cycle().take(8).enumerate() {
+        std::fs::copy(support::data(&format!("photos/{photo}.jpg")), at(&format!("photos/{i}.jpg"))).unwrap();
+    }
+    for (class, photos) in [("flower", ["dahlia", "petals"]), ("house", ["roof", "temple"])] {
+        std::fs::create_dir_all(at("labelled").join(class)).unwrap();
+        for photo in photos {
+            let name = format!("labelled/{class}/{photo}.jpg");
+            std::fs::copy(support::data(&format!("photos/{photo}.jpg")), at(&name)).unwrap();
+        }
+    }
+    std::fs::copy(support::data("photos/roof.jpg"), at("cat.jpg")).unwrap();
+    std::fs::copy(support::data("photos/dahlia.jpg"), at("dog.jpg")).unwrap();
+
+    let readme = std::fs::read_to_string(support::root().join("README.md")).unwrap();
+    let section = readme.split("## Three acts").nth(1).unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    let resume = section.split('`').find(|code| code.starts_with("byol pretrain --resume")).unwrap();
+    let lines: Vec<_> = block.lines().skip(1).chain([resume]).filter(|line| !line.trim().is_empty()).collect();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    for line in lines {
+        let short = "--epochs 2 --batch-size 4 --image-size 32 --width 8";
+        let line = line.replace("--data photos/", &format!("--data photos/ {short}"));
+        let words = line.split('#').next().unwrap().split_whitespace().skip(1);
+        let done = Command::new(env!("CARGO_BIN_EXE_byol"))
+            .args(words)
+            .env("BYOL_ONNXRUNTIME", support::library())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{line}\n{}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert!(at("head.safetensors").exists());
+}
+
 #[test]
 fn a_summary_counts_and_an_untrained_encoder_can_be_had() {
     let folder = tempfile::tempdir().unwrap();

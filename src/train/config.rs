@@ -108,7 +108,8 @@ pub struct OptimizerConfig {
     pub base_learning_rate: f64,
     /// Multiply the learning rate by (pictures a step) / 256.
     pub scale_by_batch: bool,
-    /// Linear warm-up: `"10 epochs"`, `"500 steps"` or `"5%"` of the run.
+    /// Linear warm-up: `"10 epochs"`, `"500 steps"`, `"5%"` of the run, or `"auto"`: the paper's 10 epochs, and at most
+    /// a tenth of the run.
     pub warmup: Warmup,
     /// Weight decay of weights; biases and normalisations have none.
     pub weight_decay: f64,
@@ -132,7 +133,7 @@ impl Default for OptimizerConfig {
             name: Kind::Lars,
             base_learning_rate: 0.45,
             scale_by_batch: true,
-            warmup: Warmup::Epochs(10.0),
+            warmup: Warmup::Auto,
             weight_decay: 1e-6,
             momentum: 0.9,
             nesterov: false,
@@ -173,6 +174,8 @@ pub enum Views {
 /// Length of the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Warmup {
+    /// Ten epochs, as in the paper, and at most a tenth of the run.
+    Auto,
     /// Passes over the data.
     Epochs(f64),
     /// Optimiser steps.
@@ -184,6 +187,7 @@ pub enum Warmup {
 impl fmt::Display for Warmup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Warmup::Auto => write!(f, "auto"),
             Warmup::Epochs(n) => write!(f, "{n} epochs"),
             Warmup::Steps(n) => write!(f, "{n} steps"),
             Warmup::Part(part) => write!(f, "{}%", part * 100.0),
@@ -196,7 +200,9 @@ impl FromStr for Warmup {
 
     fn from_str(s: &str) -> Result<Self> {
         let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-        let parsed = if let Some(text) = s.strip_suffix('%') {
+        let parsed = if s == "auto" {
+            Some(Warmup::Auto)
+        } else if let Some(text) = s.strip_suffix('%') {
             number(text).filter(|n| *n <= 100.0).map(|n| Warmup::Part(n / 100.0))
         } else if let Some(text) = s.strip_suffix("epochs").or_else(|| s.strip_suffix("epoch")) {
             number(text).map(Warmup::Epochs)
@@ -205,7 +211,7 @@ impl FromStr for Warmup {
         } else {
             None
         };
-        let why = "a warm-up is written as \"10 epochs\", \"500 steps\" or \"5%\"";
+        let why = "a warm-up is written as \"10 epochs\", \"500 steps\", \"5%\" or \"auto\"";
         parsed.ok_or_else(|| Error::setting("optimizer.warmup", format!("{s:?}"), why))
     }
 }
@@ -357,6 +363,7 @@ impl RunConfig {
         let of_epochs = |epochs: f64| (epochs * batches_per_epoch as f64 / self.accumulate as f64).round() as usize;
         let steps = self.steps.unwrap_or_else(|| of_epochs(self.epochs).max(1));
         let warmup = match self.optimizer.warmup {
+            Warmup::Auto => of_epochs(10.0).min(steps / 10),
             Warmup::Epochs(epochs) => of_epochs(epochs),
             Warmup::Steps(steps) => steps,
             Warmup::Part(part) => (part * steps as f64) as usize,
@@ -481,6 +488,11 @@ mod tests {
         let plan = config.plan(1000).unwrap();
         assert_eq!((plan.batches_per_epoch, plan.steps, plan.learning_rate.warmup), (15, 75, 15));
         assert_eq!(plan.learning_rate.peak, 0.45 * 0.5);
+        config.optimizer.warmup = Warmup::Auto;
+        assert_eq!(config.plan(1000).unwrap().learning_rate.warmup, 7);
+        config.epochs = 1000.0;
+        assert_eq!(config.plan(1000).unwrap().learning_rate.warmup, 75);
+        config.epochs = 10.0;
         config.optimizer.warmup = Warmup::Epochs(11.0);
         assert!(config.plan(1000).unwrap_err().to_string().contains("11 epochs"));
     }

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Runs tests/onnx_agrees.py in an environment of its own, made in target/python when its requirements change.
+set -eu
+cd "$(dirname "$0")/.."
+python=target/python
+if ! cmp -s tests/requirements.txt "$python/installed.txt"; then
+    rm -rf "$python"
+    python3 -m venv "$python"
+    "$python/bin/python" -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+    cp tests/requirements.txt "$python/installed.txt"
+fi
+"$python/bin/python" tests/onnx_agrees.py
