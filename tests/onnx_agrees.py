@@ -5,6 +5,7 @@ Each file passes onnx.checker with full shape inference, names itself in `byol.*
 several batch sizes, and gives there the features that `byol extract` gives, on real pictures.
 """
 import gzip
+import json
 import pathlib
 import subprocess
 import sys
@@ -64,6 +65,33 @@ def check(folder, pictures, *flags):
     print(f"ok  {difference:.0e}  {' '.join(map(str, flags))}", flush=True)
 
 
+def check_head(folder, pictures):
+    """A head alone and behind its encoder: the probabilities of `byol predict`."""
+    encoder, head, features = folder / "encoder.onnx", folder / "head.safetensors", folder / "features.npy"
+    byol("export", "--encoder", "resnet18", "--width", 16, "--channels", 1, "--image-size", SIZE, "-o", encoder)
+    byol("fit", "--encoder", encoder, "--data", SAMPLE, "--calibrate", "-o", head)
+    byol("extract", encoder, "--data", folder / "data", "--split", "test", "-o", features)
+    out = subprocess.run([ROOT / "target/release/byol", "--json", "-q", "predict", head, "--features", features, "--top", "10"],
+                         capture_output=True, text=True, check=True).stdout
+    rows = [{p["label"]: p["probability"] for p in row["top"]} for row in json.loads(out)["predictions"]]
+    byol("export", "--head", head, "-o", folder / "head.onnx")
+    byol("export", encoder, "--head", head, "-o", folder / "classifier.onnx")
+    inputs = {"head": np.load(features), "classifier": pictures[..., None]}
+    for name, value in inputs.items():
+        model = onnx.load(str(folder / f"{name}.onnx"))
+        onnx.checker.check_model(model, full_check=True)
+        labels = json.loads({p.key: p.value for p in model.metadata_props}["byol.labels"])
+        session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        logits, probabilities = session.run(["logits", "probabilities"], {session.get_inputs()[0].name: value})
+        ours = np.array([[row[label] for label in labels] for row in rows])
+        difference = np.abs(ours - probabilities).max()
+        assert difference < 1e-5 and (logits.argmax(1) == ours.argmax(1)).all(), f"{name}: {difference:.1e}"
+        print(f"ok  {difference:.0e}  {name}.onnx", flush=True)
+    again = subprocess.run([ROOT / "target/release/byol", "export", folder / "classifier.onnx", "--head", head],
+                           capture_output=True, text=True)
+    assert again.returncode == 1 and "of encoder" in again.stderr and "not of" in again.stderr, again.stderr
+
+
 def main():
     raw = gzip.decompress((SAMPLE / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
     pictures = np.frombuffer(raw, np.uint8).reshape(-1, SIZE, SIZE)[:COUNT]
@@ -85,6 +113,7 @@ def main():
             check(folder, pictures, *small, "--pool", pool)
         check(folder, pictures, *small, "--read", "2,3", "--pool", "grid2")
         check(folder, pictures, *small, "--blocks", "1,1", "--stem", "small-stride2", "--pool", "grid4")
+        check_head(folder, pictures)
         check(folder, pictures, "--encoder", "resnet18", "--channels", 5, "--image-size", 33, "--width", 8)
 
 

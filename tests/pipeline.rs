@@ -82,7 +82,19 @@ fn pictures_become_an_encoder_features_a_head_and_predictions() {
         let (name, label) = (prediction["name"].as_str().unwrap(), prediction["top"][0]["label"].as_str().unwrap());
         assert!(name.contains(label), "{name} is no {label}");
     }
-    json(&format!("fit --features {d}/X.npy --labels {d}/y.npy -o {d}/other.safetensors"));
+    let judged = json(&format!("evaluate {d}/head.safetensors --encoder {d}/encoder.onnx --data tests/data/pictures"));
+    assert_eq!(judged["evaluation"]["top1"], 1.0);
+    let fit = format!("fit --features {d}/X.npy --labels {d}/y.npy --l2 1e-5 -o {d}/other.safetensors");
+    assert!(json(&fit)["temperature"].is_null());
+    let sure = json(&format!("evaluate {d}/other.safetensors --features {d}/X.npy --labels {d}/y.npy"));
+    let temperature = json(&format!("{fit} --calibrate"))["temperature"].as_f64().unwrap();
+    assert!(temperature > 1.05, "512 features and 2,000 rows make a head too sure: {temperature}");
+    let cooler = json(&format!("evaluate {d}/other.safetensors --features {d}/X.npy --labels {d}/y.npy"));
+    assert_eq!(cooler["evaluation"]["top1"], sure["evaluation"]["top1"], "a temperature changes no prediction");
+    assert!(cooler["evaluation"]["log_loss"].as_f64() > sure["evaluation"]["log_loss"].as_f64(), "of its own rows");
+    json(&format!("export {d}/encoder.onnx --head {d}/head.safetensors -o {d}/classifier.onnx"));
+    refused(&format!("export {d}/untrained.onnx --head {d}/head.safetensors -o {d}/no.onnx"), "head.safetensors");
+    assert!(!folder.path().join("no.onnx").exists());
     refused(
         &format!("predict {d}/head.safetensors --encoder {d}/untrained.onnx tests/data/photos/roof.jpg"),
         "head.safetensors",

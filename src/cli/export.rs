@@ -7,12 +7,14 @@ use byol_model::encoder::EncoderConfig;
 use byol_model::onnx;
 use byol_model::picture::InputContract;
 use byol_model::weights::Weights;
+use byol_serve::Error;
+use byol_serve::head::Head;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Write an encoder as one self-describing ONNX file.
+/// Write an encoder, a head, or both as one self-describing ONNX file.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,10 +22,12 @@ Examples:
   byol export run/ -o clothes.onnx
   byol export run/ --untrained -o untrained.onnx
   byol export --encoder resnet18 --image-size 224 -o untrained.onnx
-  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's weights by name")]
+  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's weights by name
+  byol export --head head.safetensors -o head.onnx         features to logits and probabilities
+  byol export encoder.onnx --head head.safetensors -o classifier.onnx   pictures to logits and probabilities")]
 pub struct Arguments {
-    /// Folder of a run, or an encoder.safetensors of one.
-    #[arg(conflicts_with = "encoder", required_unless_present = "encoder")]
+    /// Folder of a run, or an encoder.safetensors of one; with --head, the head's encoder (an ONNX file).
+    #[arg(conflicts_with = "encoder", required_unless_present_any = ["encoder", "head"])]
     run: Option<PathBuf>,
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -33,15 +37,21 @@ pub struct Arguments {
     /// The weights that the run began with instead of those that it learned: the baseline.
     #[arg(long, requires = "run")]
     untrained: bool,
+    /// Head that `byol fit` wrote: alone, or behind the encoder that is named first.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["encoder", "untrained", "weights"])]
+    head: Option<PathBuf>,
     /// Seed of an untrained encoder's weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// File to write; RUN/encoder.onnx by default.
+    /// File to write; RUN/encoder.onnx, head.onnx or classifier.onnx by default.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    if let Some(head) = &arguments.head {
+        return of_head(arguments, head, output);
+    }
     let (config, contract, weights, mut metadata) = match &arguments.run {
         Some(run) => of_run(run, arguments.untrained)?,
         None => of_flags(arguments)?,
@@ -72,6 +82,30 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             graph.dimension(),
             bytes.len()
         );
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A head alone, or behind its encoder.
+fn of_head(arguments: &Arguments, file: &Path, output: &Output) -> Done {
+    let head = Head::load(file)?;
+    let (bytes, name) = match &arguments.run {
+        None => (head.to_onnx()?, "head.onnx"),
+        Some(encoder) => {
+            let found = std::fs::read(encoder).map_err(|e| format!("Cannot read {}: {e}", encoder.display()))?;
+            let merged = head.to_onnx_behind(&found).map_err(|e| match e {
+                Error::Model(e) => format!("{}: {e}", encoder.display()).into(),
+                e => Box::<dyn std::error::Error>::from(e),
+            })?;
+            (merged, "classifier.onnx")
+        }
+    };
+    let path = arguments.output.clone().unwrap_or_else(|| name.into());
+    byol_model::file::write_atomic(&path, &bytes)?;
+    let sha256 = byol_model::sha256_hex(&bytes);
+    let result = json!({ "file": path, "bytes": bytes.len(), "sha256": sha256, "classes": head.labels });
+    output.result(&result, |out| {
+        line!(out, "{}: {} classes, {} bytes, sha256 {sha256}", path.display(), head.classes(), bytes.len());
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,9 +2,8 @@
 
 use crate::Done;
 use crate::output::{Output, line};
-use crate::source::RuntimeArgs;
+use crate::source::{Part, RuntimeArgs};
 use byol_model::dataset::{Dataset, Split};
-use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,17 +35,8 @@ pub struct Arguments {
     runtime: RuntimeArgs,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Part {
-    Train,
-    Test,
-}
-
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
-    let split = match arguments.split {
-        Part::Train => Split::Train,
-        Part::Test => Split::Test,
-    };
+    let split = Split::from(arguments.split);
     let data = Dataset::open(&arguments.data, split)?;
     let began = Instant::now();
     let features = arguments.runtime.features(&arguments.encoder, &data, output)?;

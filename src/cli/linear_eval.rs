@@ -83,6 +83,11 @@ fn print(out: &mut String, evaluation: &Evaluation, l2: f64, train: usize) {
         100.0 * evaluation.top5,
         evaluation.examples
     );
+    per_class(out, evaluation);
+}
+
+/// A line for each class.
+pub fn per_class(out: &mut String, evaluation: &Evaluation) {
     for class in &evaluation.per_class {
         line!(
             out,

@@ -1,6 +1,7 @@
 //! The command `byol`: parse, call, print. No logic.
 
 mod encoder_args;
+mod evaluate;
 mod export;
 mod extract;
 mod fit;
@@ -51,6 +52,7 @@ enum Command {
     Knn(knn::Arguments),
     Fit(fit::Arguments),
     Predict(predict::Arguments),
+    Evaluate(evaluate::Arguments),
     #[cfg(feature = "train")]
     Views(views::Arguments),
     Summary(summary::Arguments),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::LinearEval(arguments) => linear_eval::run(arguments, &output),
         Command::Knn(arguments) => knn::run(arguments, &output),
         Command::Fit(arguments) => fit::run(arguments, &output),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &output),
         Command::Predict(arguments) => predict::run(arguments, &output),
         Command::Summary(arguments) => summary::run(arguments, &output),
     };

@@ -8,13 +8,28 @@ use byol_serve::encoder::{Encoder, EncoderOptions};
 use byol_serve::features::Features;
 use byol_serve::pipeline::{PipelineOptions, extract_dataset};
 use byol_serve::runtime::{Runtime, RuntimeOptions};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ndarray::Array2;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The word that stands for raw pixels in place of an encoder: the baseline that an encoder should beat.
 pub const PIXELS: &str = "pixels";
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Part {
+    Train,
+    Test,
+}
+
+impl From<Part> for Split {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Split::Train,
+            Part::Test => Split::Test,
+        }
+    }
+}
 
 /// Flags on how an encoder is run.
 #[derive(Args, Clone, Debug, Default)]

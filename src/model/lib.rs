@@ -13,6 +13,7 @@ pub mod file;
 pub mod graph;
 pub mod mlp;
 pub mod onnx;
+pub mod onnx_head;
 mod onnx_proto;
 pub mod picture;
 pub mod resnet;

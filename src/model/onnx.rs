@@ -14,9 +14,9 @@ use prost::Message;
 use std::collections::BTreeMap;
 
 /// ONNX operator set that is written: the first with everything needed, so that old runtimes read it too.
-const OPSET: i64 = 17;
+pub(crate) const OPSET: i64 = 17;
 /// File format version that belongs to the operator set.
-const IR_VERSION: i64 = 8;
+pub(crate) const IR_VERSION: i64 = 8;
 /// Version of the `byol.*` metadata.
 const FORMAT: &str = "1";
 
@@ -286,7 +286,7 @@ fn missing(name: &str) -> Error {
     Error::MissingTensor { name: name.into(), expected: Vec::new() }
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: attribute_type::INT, ..AttributeProto::default() }
 }
 
@@ -295,7 +295,7 @@ fn ints(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { name: name.into(), ints, r#type: attribute_type::INTS, ..AttributeProto::default() }
 }
 
-fn value_info(name: &str, elem_type: i32, shape: Vec<Dimension>) -> ValueInfoProto {
+pub(crate) fn value_info(name: &str, elem_type: i32, shape: Vec<Dimension>) -> ValueInfoProto {
     let dim = shape.into_iter().map(|d| DimensionProto { value: Some(d) }).collect();
     let tensor_type = TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }

@@ -7,8 +7,10 @@
 //!
 //! How the optimum is found is in [`crate::solver`]; how predictions are judged, in [`crate::metrics`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use byol_model::onnx_head::{self, LinearHead};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use crate::atomic;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::features::{self, Features};
-use crate::metrics::Evaluation;
+use crate::metrics::{self, Evaluation};
 use crate::solver::{self, FitOptions, FitReport, Progress};
 
 /// A linear classifier of features.
@@ -33,6 +35,8 @@ pub struct Head {
     pub encoder_sha256: Option<String>,
     /// How it was fitted; none for a head that came from elsewhere.
     pub training: Option<Training>,
+    /// What the scores were divided by, where [`Head::calibrate`] was called; the weights have it inside.
+    pub temperature: Option<f64>,
     /// The file it was read from or last saved to.
     path: Option<PathBuf>,
 }
@@ -67,6 +71,20 @@ struct Header {
     labels: Vec<String>,
     encoder: Option<String>,
     training: Option<Training>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+}
+
+/// Weights and bias in rows.
+struct Parts {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Parts {
+    fn linear<'a>(&'a self, labels: &'a [String]) -> LinearHead<'a> {
+        LinearHead { weight: &self.weight, bias: &self.bias, labels }
+    }
 }
 
 impl Head {
@@ -91,6 +109,7 @@ impl Head {
             labels: (0..classes).map(|class| features.class_name(class)).collect(),
             encoder_sha256: features.encoder.clone(),
             training: Some(Training { examples: features.len(), standardize: options.standardize, fit }),
+            temperature: None,
             path: None,
         })
     }
@@ -160,6 +179,7 @@ impl Head {
             labels: (0..classes).map(|class| features.class_name(class)).collect(),
             encoder_sha256: features.encoder.clone(),
             training: None,
+            temperature: None,
             path: None,
         })
     }
@@ -177,7 +197,7 @@ impl Head {
         if labels.len() != expected {
             return Err(Error::DimensionMismatch { what: "labels of the head", expected, found: labels.len() });
         }
-        Ok(Self { weights, bias, labels, encoder_sha256: None, training: None, path: None })
+        Ok(Self { weights, bias, labels, encoder_sha256: None, training: None, temperature: None, path: None })
     }
 
     /// Number of classes.
@@ -245,6 +265,12 @@ impl Head {
     /// [`Error::NoLabels`], [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`] for a class that the
     /// head does not know, [`Error::DimensionMismatch`], [`Error::HeadForAnotherEncoder`].
     pub fn evaluate(&self, features: &Features) -> Result<Evaluation> {
+        let own = self.own_labels(features)?;
+        Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
+    }
+
+    /// The features' labels in this head's numbers.
+    fn own_labels(&self, features: &Features) -> Result<Vec<u32>> {
         if let Some(encoder) = &features.encoder {
             self.check_encoder(encoder)?;
         }
@@ -260,7 +286,7 @@ impl Head {
                 labels.iter().enumerate().map(number).collect::<Result<Vec<_>>>()?
             }
         };
-        Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
+        Ok(own)
     }
 
     /// Checks that this head belongs to an encoder. A head or an encoder of unknown origin passes.
@@ -296,6 +322,56 @@ impl Head {
         Ok(Self { path: Some(path.to_path_buf()), ..Self::parse(path, &bytes)? })
     }
 
+    /// The head as an ONNX model of its own: `features`, float32 `[n, dimensions]`, to `logits` and `probabilities`,
+    /// float32 `[n, classes]`. Metadata: `byol.labels` (a JSON list) and, where known, `byol.encoder_sha256`.
+    ///
+    /// # Errors
+    /// None for a head that was fitted or loaded.
+    pub fn to_onnx(&self) -> Result<Vec<u8>> {
+        let parts = self.parts();
+        Ok(onnx_head::write(&parts.0.linear(&self.labels), &parts.1)?)
+    }
+
+    /// The file of the head's encoder with the head behind it: one classifier from pictures to `logits` and
+    /// `probabilities`, which stock ONNX Runtime runs. Its `features` stay an output.
+    ///
+    /// # Errors
+    /// [`Error::HeadForAnotherEncoder`]; [`Error::Model`] for bytes that are no encoder, or whose features have another
+    /// length.
+    pub fn to_onnx_behind(&self, encoder: &[u8]) -> Result<Vec<u8>> {
+        self.check_encoder(&byol_model::sha256_hex(encoder))?;
+        let parts = self.parts();
+        Ok(onnx_head::append(encoder, &parts.0.linear(&self.labels), &parts.1)?)
+    }
+
+    fn parts(&self) -> (Parts, BTreeMap<String, String>) {
+        let parts = Parts { weight: self.weights.iter().copied().collect(), bias: self.bias.to_vec() };
+        let origin = self.encoder_sha256.iter().map(|sha256| ("encoder_sha256".to_string(), sha256.clone()));
+        (parts, origin.collect())
+    }
+
+    /// Scales the scores so that probabilities are as often right as they say (temperature scaling, Guo et al. 2017,
+    /// <https://arxiv.org/abs/1706.04599>): finds the temperature of least log-loss on labelled features that the head
+    /// was not fitted to, and divides weights and bias by it. No prediction changes. Returns the temperature; above 1,
+    /// the head was too sure.
+    ///
+    /// # Errors
+    /// As [`Head::evaluate`].
+    pub fn calibrate(&mut self, features: &Features) -> Result<f64> {
+        let own = self.own_labels(features)?;
+        let logits = self.logits(features.values.view())?;
+        let temperature = metrics::temperature(logits.view(), &own)?;
+        self.cool(temperature);
+        Ok(temperature)
+    }
+
+    /// Divides all scores by a temperature, such as [`Head::calibrate`] found for a head like this one.
+    pub fn cool(&mut self, temperature: f64) {
+        self.weights.mapv_inplace(|w| (f64::from(w) / temperature) as f32);
+        self.bias.mapv_inplace(|b| (f64::from(b) / temperature) as f32);
+        self.temperature = Some(self.temperature.unwrap_or(1.0) * temperature);
+    }
+
     /// The head as the bytes of its file; the same head gives the same bytes.
     ///
     /// # Errors
@@ -308,6 +384,7 @@ impl Head {
             labels: self.labels.clone(),
             encoder: self.encoder_sha256.clone(),
             training: self.training.clone(),
+            temperature: self.temperature,
         };
         let weights: Vec<u8> = self.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
         let bias: Vec<u8> = self.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
@@ -347,8 +424,15 @@ impl Head {
         }
         let weights = Array2::from_shape_vec((classes, shape[1]), weights)
             .map_err(|why| Error::corrupt(path, format!("tensor weight: {why}")))?;
-        let (labels, encoder_sha256, training) = (header.labels, header.encoder, header.training);
-        Ok(Self { weights, bias: bias.into(), labels, encoder_sha256, training, path: None })
+        Ok(Self {
+            weights,
+            bias: bias.into(),
+            labels: header.labels,
+            encoder_sha256: header.encoder,
+            training: header.training,
+            temperature: header.temperature,
+            path: None,
+        })
     }
 
     fn check_dimensions(&self, found: usize) -> Result<()> {

@@ -114,6 +114,44 @@ pub fn accuracy(predicted: &[u32], labels: &[u32]) -> f64 {
     ratio(right as u64, labels.len() as u64)
 }
 
+/// The temperature that makes scores `[examples, classes]`, divided by it, least surprising: the one of least log-loss,
+/// between 1e-3 and 1e3. Log-loss is convex in 1 / temperature, so the root of its slope is the one minimum.
+///
+/// # Errors
+/// [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`].
+pub fn temperature(logits: ArrayView2<f32>, labels: &[u32]) -> Result<f64> {
+    let (examples, classes) = logits.dim();
+    if examples == 0 {
+        return Err(Error::EmptyData { what: "rows to calibrate on" });
+    }
+    if labels.len() != examples {
+        return Err(Error::LabelMismatch { features: examples, labels: labels.len() });
+    }
+    if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+        return Err(Error::LabelOutside { row, label: labels[row].into(), classes });
+    }
+    // Sum over rows of the expected score minus that of the right class, under the scores times `inverse`.
+    let slope = |inverse: f64| -> f64 {
+        let row = |(row, &label): (ndarray::ArrayView1<f32>, &u32)| {
+            let top = f64::from(row.fold(f32::NEG_INFINITY, |top, &z| top.max(z)));
+            let (mut total, mut mean) = (0.0, 0.0);
+            for &z in row {
+                let e = ((f64::from(z) - top) * inverse).exp();
+                total += e;
+                mean += e * f64::from(z);
+            }
+            mean / total - f64::from(row[label as usize])
+        };
+        logits.outer_iter().zip(labels).map(row).sum()
+    };
+    let (mut low, mut high) = (-3.0 * 10f64.ln(), 3.0 * 10f64.ln());
+    while high - low > 1e-9 {
+        let middle = 0.5 * (low + high);
+        *(if slope(middle.exp()) <= 0.0 { &mut low } else { &mut high }) = middle;
+    }
+    Ok((-0.5 * (low + high)).exp())
+}
+
 /// 95% interval of a share, by Wilson (1927): never outside 0 to 1, and good at both ends.
 pub fn wilson(right: u64, examples: u64) -> (f64, f64) {
     const Z: f64 = 1.959_963_984_540_054;
@@ -156,6 +194,17 @@ mod tests {
         assert_eq!((e.per_class[0].precision, e.per_class[1].recall), (0.5, 0.5));
         // Bins: {0.6, 0.6} holds one right of two, 0.7 and 0.8 are right.
         assert!((e.ece - (0.2 + 0.3 + 0.2) / 4.0).abs() < 1e-6);
+    }
+
+    /// Of two classes one score apart, right three times in four: the odds 3 need a difference of ln 3.
+    #[test]
+    fn the_temperature_of_a_worked_example_is_the_one_done_by_hand() {
+        let logits = array![[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]];
+        let t = temperature(logits.view(), &[0, 0, 1, 1]).unwrap();
+        assert!((t - 2.0 / 3f64.ln()).abs() < 1e-6, "{t}");
+        // All right: ever surer.
+        assert!(temperature(logits.view(), &[0, 0, 1, 0]).unwrap() < 1.1e-3);
+        assert!(temperature(logits.view(), &[0, 2, 1, 1]).unwrap_err().to_string().contains('2'));
     }
 
     #[test]
