@@ -1,0 +1,3 @@
+module byol
+
+go 1.24

@@ -1,0 +1,6 @@
+//go:build !byol_intree
+
+package byol
+
+// #cgo pkg-config: byol
+import "C"
