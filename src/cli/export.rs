@@ -8,6 +8,7 @@ use byol_model::onnx;
 use byol_model::picture::InputContract;
 use byol_model::weights::Weights;
 use byol_serve::Error;
+use byol_serve::encoder::EncoderOptions;
 use byol_serve::head::Head;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -92,7 +93,7 @@ fn of_head(arguments: &Arguments, file: &Path, output: &Output) -> Done {
     let (bytes, name) = match &arguments.run {
         None => (head.to_onnx()?, "head.onnx"),
         Some(encoder) => {
-            let found = std::fs::read(encoder).map_err(|e| format!("Cannot read {}: {e}", encoder.display()))?;
+            let found = byol_model::file::read(encoder, EncoderOptions::default().max_model_bytes)?;
             let merged = head.to_onnx_behind(&found).map_err(|e| match e {
                 Error::Model(e) => format!("{}: {e}", encoder.display()).into(),
                 e => Box::<dyn std::error::Error>::from(e),

@@ -40,20 +40,23 @@ pub fn write_atomic_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> st
         _ => Path::new("."),
     };
     let write = || {
-        let temporary = tempfile::Builder::new().prefix(".byol-").suffix(".part").tempfile_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".byol-").suffix(".part");
+        // A temporary file is private; this one gets what a new file gets, less the umask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder)?;
         let mut out = BufWriter::new(temporary);
         content(&mut out)?;
         let temporary = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        #[cfg(unix)]
-        {
-            // A temporary file is private; the finished one gets what a new file gets.
-            use std::os::unix::fs::PermissionsExt;
-            temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        }
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|e| e.error)?;
+        // The rename is durable once the folder is synced. Some file systems cannot sync a folder, and say EINVAL.
         #[cfg(unix)]
-        File::open(folder)?.sync_all()?;
+        File::open(folder)?.sync_all().or_else(|e| match e.kind() {
+            std::io::ErrorKind::InvalidInput => Ok(()),
+            _ => Err(e),
+        })?;
         Ok(())
     };
     write().map_err(Error::io("write", path))

@@ -347,13 +347,23 @@ pub struct Inspection {
 /// # Errors
 /// [`Error::Onnx`] for truncated or foreign bytes, and for models without graph, input or output.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection> {
+    inspect_model(&decode(bytes)?)
+}
+
+/// The file's protobuf message.
+pub(crate) fn decode(bytes: &[u8]) -> Result<ModelProto> {
     let wrong = |why: String| Error::Onnx { why };
     if bytes.is_empty() {
         return Err(wrong("the file is empty".into()));
     }
-    let model = ModelProto::decode(bytes)
-        .map_err(|e| wrong(format!("{} bytes that are no complete ONNX protobuf ({e})", bytes.len())))?;
-    let graph = model.graph.ok_or_else(|| wrong("it holds no graph".into()))?;
+    ModelProto::decode(bytes)
+        .map_err(|e| wrong(format!("{} bytes that are no complete ONNX protobuf ({e})", bytes.len())))
+}
+
+/// As [`inspect`], of a file that is decoded already.
+pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
+    let wrong = |why: String| Error::Onnx { why };
+    let graph = model.graph.as_ref().ok_or_else(|| wrong("it holds no graph".into()))?;
     if model.ir_version == 0 || model.opset_import.is_empty() || graph.node.is_empty() {
         return Err(wrong("it holds no versions or no nodes: a foreign or damaged file".into()));
     }
@@ -368,7 +378,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection> {
     Ok(Inspection {
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
         opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version),
-        metadata: model.metadata_props.into_iter().map(|p| (p.key, p.value)).collect(),
+        metadata: model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect(),
         external_data: graph.initializer.iter().chain(attributes).any(outside),
         inputs,
         outputs,

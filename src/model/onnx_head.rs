@@ -67,7 +67,8 @@ pub fn write(head: &LinearHead<'_>, metadata: &BTreeMap<String, String>) -> Resu
 pub fn append(encoder: &[u8], head: &LinearHead<'_>, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let dimension = head.check()?;
     let wrong = |why: String| Error::Onnx { why };
-    let output = onnx::inspect(encoder)?.outputs.swap_remove(0);
+    let model = onnx::decode(encoder)?;
+    let output = onnx::inspect_model(&model)?.outputs.swap_remove(0);
     let columns = output.shape.as_ref().and_then(|shape| match shape[..] {
         [_, columns] => columns,
         _ => None,
@@ -76,7 +77,6 @@ pub fn append(encoder: &[u8], head: &LinearHead<'_>, metadata: &BTreeMap<String,
         let why = format!("its output {:?} is no float32 [n, {dimension}], which the head takes", output.name);
         return Err(wrong(why));
     }
-    let model = ModelProto::decode(encoder).map_err(|e| wrong(e.to_string()))?;
     let known = model.graph.as_ref().map(|g| (&g.node, &g.initializer));
     for name in [LOGITS, PROBABILITIES, WEIGHT, BIAS] {
         let taken = known.is_some_and(|(nodes, constants)| {

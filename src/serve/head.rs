@@ -75,18 +75,6 @@ struct Header {
     temperature: Option<f64>,
 }
 
-/// Weights and bias in rows.
-struct Parts {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Parts {
-    fn linear<'a>(&'a self, labels: &'a [String]) -> LinearHead<'a> {
-        LinearHead { weight: &self.weight, bias: &self.bias, labels }
-    }
-}
-
 impl Head {
     /// Fits a head to labelled features. The options' errors and meaning are those of [`solver::fit`]; errors name a
     /// row's file and a class by its name, where the features have names.
@@ -328,8 +316,7 @@ impl Head {
     /// # Errors
     /// None for a head that was fitted or loaded.
     pub fn to_onnx(&self) -> Result<Vec<u8>> {
-        let parts = self.parts();
-        Ok(onnx_head::write(&parts.0.linear(&self.labels), &parts.1)?)
+        self.with_linear(onnx_head::write)
     }
 
     /// The file of the head's encoder with the head behind it: one classifier from pictures to `logits` and
@@ -340,14 +327,18 @@ impl Head {
     /// length.
     pub fn to_onnx_behind(&self, encoder: &[u8]) -> Result<Vec<u8>> {
         self.check_encoder(&byol_model::sha256_hex(encoder))?;
-        let parts = self.parts();
-        Ok(onnx_head::append(encoder, &parts.0.linear(&self.labels), &parts.1)?)
+        self.with_linear(|head, metadata| onnx_head::append(encoder, head, metadata))
     }
 
-    fn parts(&self) -> (Parts, BTreeMap<String, String>) {
-        let parts = Parts { weight: self.weights.iter().copied().collect(), bias: self.bias.to_vec() };
+    /// Calls `make` with the head as the ONNX writer takes it, and its metadata.
+    fn with_linear(
+        &self,
+        make: impl FnOnce(&LinearHead<'_>, &BTreeMap<String, String>) -> byol_model::error::Result<Vec<u8>>,
+    ) -> Result<Vec<u8>> {
+        let (weight, bias): (Vec<f32>, _) = (self.weights.iter().copied().collect(), self.bias.to_vec());
         let origin = self.encoder_sha256.iter().map(|sha256| ("encoder_sha256".to_string(), sha256.clone()));
-        (parts, origin.collect())
+        let head = LinearHead { weight: &weight, bias: &bias, labels: &self.labels };
+        Ok(make(&head, &origin.collect())?)
     }
 
     /// Scales the scores so that probabilities are as often right as they say (temperature scaling, Guo et al. 2017,
