@@ -7,7 +7,8 @@ use byol_serve::cancel::Cancel;
 use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::metrics::Evaluation;
-use byol_serve::solver::{self, FitOptions, PathPoint};
+use byol_serve::path::{self, PathPoint};
+use byol_serve::solver::FitOptions;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -113,7 +114,7 @@ fn choose_l2(train: &Features, options: &FitOptions, seed: u64, output: &Output)
         bar.set_message(format!("l2 {:.1e}: {:.2}%", point.fit.l2, 100.0 * point.accuracy));
     };
     let options = FitOptions { tolerance: 1e-4, ..options.clone() };
-    let path = solver::fit_path(
+    let path = path::fit_path(
         rest.values.view(),
         rest.labels()?,
         held_out.values.view(),

@@ -277,7 +277,7 @@ unsafe fn read_options(options: *const byol_fit_options, classes: u32, rows: usi
             standardize: options.standardize == 1,
             class_weights: weights(options.class_weights, classes as usize, "options.class_weights")?,
             sample_weights: weights(options.sample_weights, rows, "options.sample_weights")?,
-            start: None,
+            ..FitOptions::default()
         })
     }
 }

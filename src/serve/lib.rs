@@ -6,15 +6,22 @@
 
 mod atomic;
 pub mod cancel;
+mod curvature;
+mod dense;
 pub mod encoder;
 pub mod error;
 pub mod features;
 pub mod head;
 pub mod knn;
 pub mod metrics;
+mod newton;
 mod npy;
 mod pass;
+pub mod path;
 pub mod pipeline;
+mod precondition;
+mod problem;
+pub mod rows;
 pub mod runtime;
 pub mod solver;
 mod statistics;

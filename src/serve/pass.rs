@@ -14,7 +14,9 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
+use crate::curvature::Active;
 use crate::error::Result;
+use crate::rows::Rows;
 
 /// Rows per block: 32 rows of 2,048 columns are 256 KiB.
 const BLOCK: usize = 32;
@@ -23,11 +25,30 @@ const TILE: usize = 6;
 /// Most parts that rows are cut into, and the memory that their gradients may take together.
 const PARTS: usize = 64;
 const PARTS_BYTES: usize = 128 << 20;
+/// Parts that go through float64 at a time.
+const WAVE: usize = 8;
+
+/// Calls a product for the number of classes of a tile, with as many rows or vectors at a time as registers hold.
+macro_rules! tile_of {
+    ($s:ident, $classes:expr, $product:ident($($argument:expr),*)) => {
+        tile_of!(@ $s, $classes, $product, ($($argument),*), 1 2 3 4 5 6)
+    };
+    (@ $s:ident, $classes:expr, $product:ident, $arguments:tt, $($h:literal)*) => {
+        match $classes {
+            $($h if $s::REGISTER_COUNT >= 32 => tile_of!(@call $product, $s, 4, $h, $arguments),
+              $h => tile_of!(@call $product, $s, 2, $h, $arguments),)*
+            _ => unreachable!("tiles hold 1 to {TILE} classes"),
+        }
+    };
+    (@call $product:ident, $s:ident, $r:literal, $h:literal, ($($argument:expr),*)) => {
+        $product::<$s, $r, $h>($($argument),*)
+    };
+}
 
 /// What a pass is over.
 pub struct Data<'a> {
-    /// `[rows, columns]`, row after row.
-    pub x: &'a [f32],
+    /// `[rows, columns]`.
+    pub x: Rows<'a>,
     /// Number of columns, at least 1.
     pub columns: usize,
     /// One class per row.
@@ -55,11 +76,13 @@ pub struct Pass {
     arch: Arch,
     parts: Vec<Part>,
     packed: Vec<f32>,
+    packed_exactly: Vec<f64>,
     gradient: Vec<f64>,
     bias_gradient: Vec<f64>,
     rows_per_part: usize,
     parallel: bool,
     tiles: Vec<(usize, usize)>,
+    least: f32,
 }
 
 struct Part {
@@ -68,6 +91,8 @@ struct Part {
     loss: f64,
     separated: bool,
     scores: Vec<f32>,
+    active: Active,
+    scratch: Vec<f32>,
 }
 
 impl Pass {
@@ -83,6 +108,8 @@ impl Pass {
             loss: 0.0,
             separated: true,
             scores: vec![0.0; data.classes * BLOCK],
+            active: Active::default(),
+            scratch: Vec::new(),
         };
         let count = data.classes.div_ceil(TILE);
         let tiles = (0..count).map(|i| (data.classes * i / count, data.classes * (i + 1) / count)).collect();
@@ -90,12 +117,24 @@ impl Pass {
             arch: Arch::new(),
             parts: (0..rows.div_ceil(rows_per_part)).map(|_| part()).collect(),
             packed: Vec::new(),
+            packed_exactly: Vec::new(),
             gradient: vec![0.0; size],
             bias_gradient: vec![0.0; data.classes],
             rows_per_part,
             parallel,
             tiles,
+            least: 1e-4,
         }
+    }
+
+    /// From now on a row's classes count as active from this probability on.
+    pub fn keep_from(&mut self, least: f32) {
+        self.least = least;
+    }
+
+    /// What curves the loss where the last pass was, in the order of the rows.
+    pub fn active(&self) -> impl Iterator<Item = &Active> {
+        self.parts.iter().map(|part| &part.active)
     }
 
     /// Loss and gradient at `weights` `[classes, columns]` and `bias` `[classes]`.
@@ -103,19 +142,25 @@ impl Pass {
     /// # Errors
     /// [`crate::error::Error::Cancelled`] and [`crate::error::Error::Deadline`], looked at between blocks.
     pub fn run(&mut self, data: &Data, weights: &[f32], bias: &[f32], cancel: &Cancel) -> Result<Sums<'_>> {
-        self.arch.dispatch(Pack { weights, columns: data.columns, tiles: &self.tiles, packed: &mut self.packed });
+        let lanes = self.arch.dispatch(Lanes).0;
+        pack(weights, data.columns, &self.tiles, lanes, &mut self.packed);
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
+        let least = self.least;
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
             let last = (first + rows_per_part).min(data.y.len());
             part.gradient.fill(0.0);
             part.bias_gradient.fill(0.0);
             (part.loss, part.separated) = (0.0, true);
+            part.active.clear();
+            let mut scratch = std::mem::take(&mut part.scratch);
             for start in (first..last).step_by(BLOCK * 8) {
                 cancel.check()?;
                 let end = (start + BLOCK * 8).min(last);
-                arch.dispatch(Blocks { data, packed, tiles, bias, start, end, part });
+                let x = data.x.block(start, end, data.columns, &mut scratch)?;
+                arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part });
             }
+            part.scratch = scratch;
             Ok(())
         };
         if self.parallel {
@@ -142,36 +187,41 @@ impl Pass {
     /// As [`Pass::run`].
     pub fn run_exactly(&mut self, data: &Data, weights: &[f64], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
         let (arch, rows) = (self.arch, data.y.len());
-        // Fewer parts than float32 has: they are twice as large, and take their time anyway.
-        let parts = self.parts.len().div_ceil(4);
-        let rows_per_part = rows.div_ceil(parts);
-        let work = |index: usize| {
-            let mut part = Exact {
-                gradient: vec![0.0; self.gradient.len()],
-                bias_gradient: vec![0.0; bias.len()],
-                loss: 0.0,
-                separated: true,
-            };
+        let (rows_per_part, least, size) = (self.rows_per_part, self.least, self.gradient.len());
+        pack(weights, data.columns, &self.tiles, arch.dispatch(Lanes).1, &mut self.packed_exactly);
+        let (packed, tiles) = (&self.packed_exactly[..], &self.tiles[..]);
+        let buffers = || (vec![0.0; BLOCK * data.columns], vec![0.0; BLOCK * bias.len()]);
+        let work = |(index, own): (usize, &mut Part)| {
+            own.active.clear();
+            let mut part =
+                Exact { gradient: vec![0.0; size], bias_gradient: vec![0.0; bias.len()], loss: 0.0, separated: true };
+            let (mut wide, mut scores) = buffers();
             let (first, last) = (index * rows_per_part, ((index + 1) * rows_per_part).min(rows));
             for start in (first..last).step_by(BLOCK * 8) {
                 cancel.check()?;
                 let end = (start + BLOCK * 8).min(last);
-                arch.dispatch(ExactRows { data, weights, bias, start, end, part: &mut part });
+                let x = data.x.block(start, end, data.columns, &mut own.scratch)?;
+                let (wide, scores, part, active) = (&mut wide[..], &mut scores[..], &mut part, &mut own.active);
+                arch.dispatch(ExactRows { data, x, packed, tiles, bias, start, least, wide, scores, part, active });
             }
             Ok(part)
-        };
-        let found: Vec<Exact> = if self.parallel {
-            (0..parts).into_par_iter().map(work).collect::<Result<_>>()?
-        } else {
-            (0..parts).map(work).collect::<Result<_>>()?
         };
         self.gradient.fill(0.0);
         self.bias_gradient.fill(0.0);
         let mut sums = (0.0, true);
-        for part in &found {
-            sums = (sums.0 + part.loss, sums.1 && part.separated);
-            self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, g)| *sum += g);
-            self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, g)| *sum += g);
+        // In waves, in order: float64 sums of many classes are large, and not all are held at once.
+        for (wave, parts) in self.parts.chunks_mut(WAVE).enumerate() {
+            let parts = parts.iter_mut().enumerate().map(|(i, part)| (wave * WAVE + i, part));
+            let found: Vec<Exact> = if self.parallel {
+                parts.collect::<Vec<_>>().into_par_iter().map(work).collect::<Result<_>>()?
+            } else {
+                parts.map(work).collect::<Result<_>>()?
+            };
+            for part in &found {
+                sums = (sums.0 + part.loss, sums.1 && part.separated);
+                self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, g)| *sum += g);
+                self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, g)| *sum += g);
+            }
         }
         Ok(Sums { loss: sums.0, gradient: &self.gradient, bias_gradient: &self.bias_gradient, separated: sums.1 })
     }
@@ -186,93 +236,115 @@ struct Exact {
 
 struct ExactRows<'a> {
     data: &'a Data<'a>,
-    weights: &'a [f64],
+    x: &'a [f32],
+    packed: &'a [f64],
+    tiles: &'a [(usize, usize)],
     bias: &'a [f64],
     start: usize,
-    end: usize,
+    least: f32,
+    /// A block's rows.
+    wide: &'a mut [f64],
+    /// `[classes][BLOCK]`.
+    scores: &'a mut [f64],
     part: &'a mut Exact,
+    active: &'a mut Active,
 }
 
 impl WithSimd for ExactRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { data, weights, bias, start, end, part } = self;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { data, x, packed, tiles, bias, start, least, wide, scores, part, active } = self;
         let columns = data.columns;
-        let mut residuals = vec![0.0; bias.len()];
-        for row in start..end {
-            let x = &data.x[row * columns..(row + 1) * columns];
-            let (label, weight) = (data.y[row] as usize, f64::from(weight(data.weights, row)));
-            for ((score, w), bias) in residuals.iter_mut().zip(weights.chunks_exact(columns)).zip(bias) {
-                let mut sums = [0.0; 8];
-                let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<8>(), x.as_chunks::<8>());
-                for (w, x) in w.iter().zip(x) {
-                    for i in 0..8 {
-                        sums[i] += w[i] * f64::from(x[i]);
-                    }
-                }
-                let rest: f64 = w_rest.iter().zip(x_rest).map(|(w, &x)| w * f64::from(x)).sum();
-                *score = bias + sums.iter().sum::<f64>() + rest;
+        let padded = columns.next_multiple_of(S::F64_LANES);
+        for (block, x) in x.chunks(BLOCK * columns).enumerate() {
+            let rows = x.len() / columns;
+            let wide = &mut wide[..x.len()];
+            wide.iter_mut().zip(x).for_each(|(wide, &x)| *wide = f64::from(x));
+            for &(c0, c1) in tiles {
+                let scores = &mut scores[c0 * BLOCK..c1 * BLOCK];
+                let packed = &packed[c0 * padded..c1 * padded];
+                tile_of!(S, c1 - c0, forward_exactly(simd, wide, columns, packed, scores));
             }
-            let own = residuals[label];
-            let top = residuals.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let rival = residuals.iter().enumerate().filter(|(c, _)| *c != label).map(|(_, z)| *z);
-            part.separated &= rival.fold(f64::NEG_INFINITY, f64::max) < own;
-            residuals.iter_mut().for_each(|z| *z = (*z - top).exp());
-            let sum: f64 = residuals.iter().sum();
-            part.loss += weight * (sum.ln() + top - own);
-            residuals.iter_mut().for_each(|e| *e *= weight / sum);
-            residuals[label] -= weight;
-            for (c, residual) in residuals.iter().enumerate() {
-                part.bias_gradient[c] += residual;
-                let gradient = &mut part.gradient[c * columns..(c + 1) * columns];
-                gradient.iter_mut().zip(x).for_each(|(g, &x)| *g += residual * f64::from(x));
+            let scores = scores.as_chunks_mut::<BLOCK>().0;
+            for r in 0..rows {
+                let row = start + block * BLOCK + r;
+                let (label, weight) = (data.y[row] as usize, weight(data.weights, row));
+                let (mut top, mut rival) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+                for (class, (scores, bias)) in scores.iter_mut().zip(bias).enumerate() {
+                    scores[r] += bias;
+                    top = top.max(scores[r]);
+                    rival = if class == label { rival } else { rival.max(scores[r]) };
+                }
+                let own = scores[label][r];
+                part.separated &= rival < own;
+                let mut sum = 0.0;
+                for scores in scores.iter_mut() {
+                    scores[r] = (scores[r] - top).exp();
+                    sum += scores[r];
+                }
+                part.loss += f64::from(weight) * (sum.ln() + top - own);
+                scores.iter_mut().for_each(|scores| scores[r] /= sum);
+                if weight > 0.0 {
+                    active.push(row, weight, least, scores.iter().map(|scores| scores[r] as f32));
+                }
+                scores[label][r] -= 1.0;
+                if weight != 1.0 {
+                    scores.iter_mut().for_each(|scores| scores[r] *= f64::from(weight));
+                }
+            }
+            for (sum, scores) in part.bias_gradient.iter_mut().zip(scores.iter()) {
+                *sum += scores[..rows].iter().sum::<f64>();
+            }
+            for &(c0, c1) in tiles {
+                let residuals = scores[c0..c1].as_flattened();
+                let gradient = &mut part.gradient[c0 * columns..c1 * columns];
+                tile_of!(S, c1 - c0, backward_exactly(simd, wide, columns, residuals, gradient));
             }
         }
     }
 }
 
 /// Lays the weights out as the forward kernel reads them: per tile, per vector of columns, one vector per class.
-struct Pack<'a> {
-    weights: &'a [f32],
-    columns: usize,
-    tiles: &'a [(usize, usize)],
-    packed: &'a mut Vec<f32>,
-}
-
-impl WithSimd for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let lanes = S::F32_LANES;
-        let padded = self.columns.next_multiple_of(lanes);
-        let classes = self.tiles.last().map_or(0, |tile| tile.1);
-        self.packed.resize(padded * classes, 0.0);
-        for &(first, last) in self.tiles {
-            let tile = &mut self.packed[first * padded..last * padded];
-            for (c, row) in
-                self.weights[first * self.columns..last * self.columns].chunks_exact(self.columns).enumerate()
-            {
-                for (k, piece) in row.chunks(lanes).enumerate() {
-                    let at = (k * (last - first) + c) * lanes;
-                    tile[at..at + piece.len()].copy_from_slice(piece);
-                    tile[at + piece.len()..at + lanes].fill(0.0);
-                }
+fn pack<T: Copy + Default>(weights: &[T], columns: usize, tiles: &[(usize, usize)], lanes: usize, packed: &mut Vec<T>) {
+    let padded = columns.next_multiple_of(lanes);
+    let classes = tiles.last().map_or(0, |tile| tile.1);
+    packed.resize(padded * classes, T::default());
+    for &(first, last) in tiles {
+        let tile = &mut packed[first * padded..last * padded];
+        for (c, row) in weights[first * columns..last * columns].chunks_exact(columns).enumerate() {
+            for (k, piece) in row.chunks(lanes).enumerate() {
+                let at = (k * (last - first) + c) * lanes;
+                tile[at..at + piece.len()].copy_from_slice(piece);
+                tile[at + piece.len()..at + lanes].fill(T::default());
             }
         }
+    }
+}
+
+/// How many numbers a vector holds, float32 and float64.
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
+        (S::F32_LANES, S::F64_LANES)
     }
 }
 
 /// Rows `start..end` of one part.
 struct Blocks<'a> {
     data: &'a Data<'a>,
+    x: &'a [f32],
     packed: &'a [f32],
     tiles: &'a [(usize, usize)],
     bias: &'a [f32],
     start: usize,
     end: usize,
+    least: f32,
     part: &'a mut Part,
 }
 
@@ -281,25 +353,16 @@ impl WithSimd for Blocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, packed, tiles, bias, part, .. } = self;
+        let Self { data, packed, tiles, bias, least, part, .. } = self;
         let columns = data.columns;
         let padded = columns.next_multiple_of(S::F32_LANES);
         for first in (self.start..self.end).step_by(BLOCK) {
             let last = (first + BLOCK).min(self.end);
-            let x = &data.x[first * columns..last * columns];
+            let x = &self.x[(first - self.start) * columns..(last - self.start) * columns];
             for &(c0, c1) in tiles {
                 let scores = &mut part.scores[c0 * BLOCK..c1 * BLOCK];
                 let packed = &packed[c0 * padded..c1 * padded];
-                macro_rules! forward {
-                    ($($h:literal)*) => {
-                        match c1 - c0 {
-                            $($h if S::REGISTER_COUNT >= 32 => forward::<S, 4, $h>(simd, x, columns, packed, scores),
-                              $h => forward::<S, 2, $h>(simd, x, columns, packed, scores),)*
-                            _ => unreachable!("tiles hold 1 to {TILE} classes"),
-                        }
-                    };
-                }
-                forward!(1 2 3 4 5 6);
+                tile_of!(S, c1 - c0, forward(simd, x, columns, packed, scores));
             }
             softmax(
                 &mut part.scores,
@@ -309,119 +372,165 @@ impl WithSimd for Blocks<'_> {
                 &mut part.loss,
                 &mut part.separated,
             );
+            let residuals = part.scores.as_chunks::<BLOCK>().0;
+            for row in first..last {
+                let (label, weight, r) = (data.y[row] as usize, weight(data.weights, row), row - first);
+                let others = -residuals[label][r];
+                if weight > 0.0 && others > 0.0 {
+                    let p = |(class, residuals): (usize, &[f32; BLOCK])| {
+                        (if class == label { weight - others } else { residuals[r] }) / weight
+                    };
+                    // At most this share is not the own class's: too little to be kept, and seen without a look.
+                    if others < least * weight {
+                        part.active.spread += 2.0 * f64::from(others);
+                    } else {
+                        part.active.push(row, weight, least, residuals.iter().enumerate().map(p));
+                    }
+                }
+            }
             for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
                 *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();
             }
             for &(c0, c1) in tiles {
                 let residuals = &part.scores[c0 * BLOCK..c1 * BLOCK];
                 let gradient = &mut part.gradient[c0 * columns..c1 * columns];
-                macro_rules! backward {
-                    ($($h:literal)*) => {
-                        match c1 - c0 {
-                            $($h if S::REGISTER_COUNT >= 32 => backward::<S, 4, $h>(simd, x, columns, residuals, gradient),
-                              $h => backward::<S, 2, $h>(simd, x, columns, residuals, gradient),)*
-                            _ => unreachable!("tiles hold 1 to {TILE} classes"),
+                tile_of!(S, c1 - c0, backward(simd, x, columns, residuals, gradient));
+            }
+        }
+    }
+}
+
+/// The two products of a block, in a number type.
+macro_rules! products {
+    (
+        $forward:ident, $backward:ident, $t:ident, $vector:ident, $lanes:ident, $as_simd:ident, $as_mut_simd:ident,
+        $splat:ident, $mul_add:ident, $partial_load:ident, $partial_store:ident, $reduce_sum:ident, $add:ident
+    ) => {
+        /// `scores[c][r] = x[r] . w[c]` for a block of rows, `R` rows and all `H` classes of a tile at a time.
+        #[inline(always)]
+        fn $forward<S: Simd, const R: usize, const H: usize>(
+            simd: S,
+            x: &[$t],
+            columns: usize,
+            packed: &[$t],
+            scores: &mut [$t],
+        ) {
+            let rows = x.len() / columns;
+            let (vectors, _) = S::$as_simd(packed).0.as_chunks::<H>();
+            for first in (0..rows).step_by(R) {
+                // Past the last row the last row is done again; its scores are not stored.
+                let rows_of: [(&[S::$vector], &[$t]); R] = std::array::from_fn(|r| {
+                    let row = (first + r).min(rows - 1);
+                    S::$as_simd(&x[row * columns..(row + 1) * columns])
+                });
+                let whole = columns / S::$lanes;
+                let mut sums = [[simd.$splat(0.0); R]; H];
+                let bodies: [&[S::$vector]; R] = std::array::from_fn(|r| &rows_of[r].0[..whole]);
+                for (k, w) in vectors[..whole].iter().enumerate() {
+                    let x: [S::$vector; R] = std::array::from_fn(|r| bodies[r][k]);
+                    for c in 0..H {
+                        for r in 0..R {
+                            sums[c][r] = simd.$mul_add(x[r], w[c], sums[c][r]);
                         }
-                    };
+                    }
                 }
-                backward!(1 2 3 4 5 6);
+                if let Some(w) = vectors.get(whole) {
+                    let x: [S::$vector; R] = std::array::from_fn(|r| simd.$partial_load(rows_of[r].1));
+                    for c in 0..H {
+                        for r in 0..R {
+                            sums[c][r] = simd.$mul_add(x[r], w[c], sums[c][r]);
+                        }
+                    }
+                }
+                for c in 0..H {
+                    for r in 0..R.min(rows - first) {
+                        scores[c * BLOCK + first + r] = simd.$reduce_sum(sums[c][r]);
+                    }
+                }
             }
         }
-    }
+
+        /// `gradient[c] += sum over r of residuals[c][r] x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
+        #[inline(always)]
+        fn $backward<S: Simd, const K: usize, const H: usize>(
+            simd: S,
+            x: &[$t],
+            columns: usize,
+            residuals: &[$t],
+            gradient: &mut [$t],
+        ) {
+            let residuals = residuals.as_chunks::<BLOCK>().0;
+            let lanes = S::$lanes;
+            let mut k = 0;
+            while k + K * lanes <= columns {
+                let mut sums = [[simd.$splat(0.0); K]; H];
+                for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+                    let x = S::$as_simd(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
+                    for c in 0..H {
+                        let residual = simd.$splat(residuals[c][r]);
+                        for j in 0..K {
+                            sums[c][j] = simd.$mul_add(x[j], residual, sums[c][j]);
+                        }
+                    }
+                }
+                for c in 0..H {
+                    let out = S::$as_mut_simd(&mut gradient[c * columns + k..c * columns + k + K * lanes]).0;
+                    for j in 0..K {
+                        out[j] = simd.$add(out[j], sums[c][j]);
+                    }
+                }
+                k += K * lanes;
+            }
+            while k < columns {
+                let width = lanes.min(columns - k);
+                let mut sums = [simd.$splat(0.0); H];
+                for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+                    let x = simd.$partial_load(&row[k..k + width]);
+                    for c in 0..H {
+                        sums[c] = simd.$mul_add(x, simd.$splat(residuals[c][r]), sums[c]);
+                    }
+                }
+                for c in 0..H {
+                    let out = &mut gradient[c * columns + k..c * columns + k + width];
+                    let sum = simd.$add(simd.$partial_load(out), sums[c]);
+                    simd.$partial_store(out, sum);
+                }
+                k += width;
+            }
+        }
+    };
 }
 
-/// `scores[c][r] = x[r] . w[c]` for a block of rows, `R` rows and all `H` classes of a tile at a time.
-#[inline(always)]
-fn forward<S: Simd, const R: usize, const H: usize>(
-    simd: S,
-    x: &[f32],
-    columns: usize,
-    packed: &[f32],
-    scores: &mut [f32],
-) {
-    let rows = x.len() / columns;
-    let (vectors, _) = S::as_simd_f32s(packed).0.as_chunks::<H>();
-    for first in (0..rows).step_by(R) {
-        // Past the last row the last row is done again; its scores are not stored.
-        let rows_of: [(&[S::f32s], &[f32]); R] = std::array::from_fn(|r| {
-            let row = (first + r).min(rows - 1);
-            S::as_simd_f32s(&x[row * columns..(row + 1) * columns])
-        });
-        let whole = columns / S::F32_LANES;
-        let mut sums = [[simd.splat_f32s(0.0); R]; H];
-        let bodies: [&[S::f32s]; R] = std::array::from_fn(|r| &rows_of[r].0[..whole]);
-        for (k, w) in vectors[..whole].iter().enumerate() {
-            let x: [S::f32s; R] = std::array::from_fn(|r| bodies[r][k]);
-            for c in 0..H {
-                for r in 0..R {
-                    sums[c][r] = simd.mul_add_f32s(x[r], w[c], sums[c][r]);
-                }
-            }
-        }
-        if let Some(w) = vectors.get(whole) {
-            let x: [S::f32s; R] = std::array::from_fn(|r| simd.partial_load_f32s(rows_of[r].1));
-            for c in 0..H {
-                for r in 0..R {
-                    sums[c][r] = simd.mul_add_f32s(x[r], w[c], sums[c][r]);
-                }
-            }
-        }
-        for c in 0..H {
-            for r in 0..R.min(rows - first) {
-                scores[c * BLOCK + first + r] = simd.reduce_sum_f32s(sums[c][r]);
-            }
-        }
-    }
-}
-
-/// `gradient[c] += sum over r of residuals[c][r] x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
-#[inline(always)]
-fn backward<S: Simd, const K: usize, const H: usize>(
-    simd: S,
-    x: &[f32],
-    columns: usize,
-    residuals: &[f32],
-    gradient: &mut [f32],
-) {
-    let residuals = residuals.as_chunks::<BLOCK>().0;
-    let lanes = S::F32_LANES;
-    let mut k = 0;
-    while k + K * lanes <= columns {
-        let mut sums = [[simd.splat_f32s(0.0); K]; H];
-        for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
-            let x = S::as_simd_f32s(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
-            for c in 0..H {
-                let residual = simd.splat_f32s(residuals[c][r]);
-                for j in 0..K {
-                    sums[c][j] = simd.mul_add_f32s(x[j], residual, sums[c][j]);
-                }
-            }
-        }
-        for c in 0..H {
-            let out = S::as_mut_simd_f32s(&mut gradient[c * columns + k..c * columns + k + K * lanes]).0;
-            for j in 0..K {
-                out[j] = simd.add_f32s(out[j], sums[c][j]);
-            }
-        }
-        k += K * lanes;
-    }
-    while k < columns {
-        let width = lanes.min(columns - k);
-        let mut sums = [simd.splat_f32s(0.0); H];
-        for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
-            let x = simd.partial_load_f32s(&row[k..k + width]);
-            for c in 0..H {
-                sums[c] = simd.mul_add_f32s(x, simd.splat_f32s(residuals[c][r]), sums[c]);
-            }
-        }
-        for c in 0..H {
-            let out = &mut gradient[c * columns + k..c * columns + k + width];
-            let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[c]);
-            simd.partial_store_f32s(out, sum);
-        }
-        k += width;
-    }
-}
+products!(
+    forward,
+    backward,
+    f32,
+    f32s,
+    F32_LANES,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    splat_f32s,
+    mul_add_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
+    reduce_sum_f32s,
+    add_f32s
+);
+products!(
+    forward_exactly,
+    backward_exactly,
+    f64,
+    f64s,
+    F64_LANES,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    splat_f64s,
+    mul_add_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
+    reduce_sum_f64s,
+    add_f64s
+);
 
 /// Turns scores `[classes][BLOCK]` into weight times (probability minus truth), and adds up the loss.
 ///
@@ -535,10 +644,17 @@ mod tests {
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
     }
 
+    fn x_of<'a>(data: &Data<'a>) -> &'a [f32] {
+        match data.x {
+            Rows::F32(x) => x,
+            _ => unreachable!("the tests' rows are float32"),
+        }
+    }
+
     /// The definition, in float64.
     fn naive(data: &Data, w: &[f32], b: &[f32]) -> (f64, Vec<f64>, Vec<f64>) {
         let (mut loss, mut g, mut gb) = (0.0, vec![0.0; w.len()], vec![0.0; b.len()]);
-        for (i, x) in data.x.chunks_exact(data.columns).enumerate() {
+        for (i, x) in x_of(data).chunks_exact(data.columns).enumerate() {
             let z: Vec<f64> = (0..data.classes)
                 .map(|c| {
                     let row = &w[c * data.columns..(c + 1) * data.columns];
@@ -574,7 +690,7 @@ mod tests {
             let b: Vec<f32> = (0..classes).map(|_| random()).collect();
             let weights: Vec<f32> = (0..rows).map(|_| random() + 1.0).collect();
             for weights in [None, Some(&weights[..])] {
-                let data = Data { x: &x, columns, y: &y, classes, weights };
+                let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };
                 let mut pass = Pass::new(&data, false);
                 let sums = pass.run(&data, &w, &b, &Cancel::new()).unwrap();
                 let (loss, g, gb) = naive(&data, &w, &b);

@@ -12,9 +12,14 @@
 //!
 //! The sample and everything else is fixed by the data: no chance, and the same bits for any number of threads.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use crate::cancel::Cancel;
 use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
 use crate::error::Result;
+use crate::pass::Data;
 
 /// Most rows of the sample, most values in it, and how many rows the first Newton steps take.
 const ROWS: usize = 8192;
@@ -27,6 +32,8 @@ const UNKNOWNS: usize = 1300;
 const FEWEST_UNKNOWNS: usize = 250;
 /// Below this many directions it has not paid.
 const FEWEST: usize = 16;
+/// Most values that the matrices of many classes may have together.
+const CLASS_VALUES: usize = 72 << 20;
 /// Most columns for which what is outside the directions gets a Cholesky factor.
 const TAIL_COLUMNS: usize = 2560;
 /// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
@@ -50,55 +57,65 @@ pub struct Sample {
     z: Vec<f32>,
     /// Mean variance outside the directions.
     rest: f32,
+    /// What stands for the bias in `z`: 1, or 0 where it is given.
+    constant: f32,
+    /// Whether each class gets a matrix of its own.
+    per_class: bool,
     parallel: bool,
 }
 
 /// What a sample is taken of.
 pub struct Source<'a> {
-    /// `[rows, columns]`.
-    pub x: &'a [f32],
-    /// One class per row.
-    pub y: &'a [u32],
-    /// One weight per row, or all 1.
-    pub weights: Option<&'a [f32]>,
+    /// The rows.
+    pub data: &'a Data<'a>,
     /// Mean of each column.
     pub mean: &'a [f64],
     /// Factor of each column.
     pub scale: &'a [f64],
-    /// Number of classes.
-    pub classes: usize,
+    /// Whether the bias is fitted.
+    pub free_bias: bool,
     /// Whether the current rayon pool may be used.
     pub parallel: bool,
 }
 
 impl Sample {
-    /// None where it would not pay or cannot be: many classes, few rows, a class that the sample misses.
+    /// None where it would not pay or cannot be: wide features of very many classes, few rows, a class that the sample
+    /// misses.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn new(source: &Source, cancel: &Cancel) -> Result<Option<Self>> {
-        let (columns, classes, parallel) = (source.mean.len(), source.classes, source.parallel);
-        let picked = pick(source, ROWS.min(VALUES / columns));
-        let rows = picked.len();
-        let unknowns = (rows / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
+        let (columns, classes, parallel) = (source.data.columns, source.data.classes, source.parallel);
+        let rows_of = |most: usize| pick(source, most.min(VALUES / columns));
+        let mut picked = rows_of(ROWS.max(24 * classes));
+        let unknowns = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
         let whole = (columns + 1) * classes <= unknowns;
         let directions = if whole { columns } else { DIRECTIONS.min((unknowns / classes).saturating_sub(1)) };
-        if !whole && (directions < FEWEST || directions >= columns) {
+        let two_level = !whole && directions >= FEWEST && directions < columns;
+        if !whole && !two_level && classes * (columns + 1) * (columns + 1) > CLASS_VALUES {
             return Ok(None);
         }
-        let mut found = vec![false; classes];
-        picked.iter().for_each(|&row| found[source.y[row] as usize] = true);
-        if rows < 2 * classes || found.contains(&false) {
+        if whole || two_level {
+            picked.truncate(ROWS);
+            let mut found = vec![false; classes];
+            picked.iter().for_each(|&row| found[source.data.y[row] as usize] = true);
+            if found.contains(&false) {
+                return Ok(None);
+            }
+        }
+        let rows = picked.len();
+        if rows < 2 * classes {
             return Ok(None);
         }
         let mut x = Vec::with_capacity(rows * columns);
+        let mut scratch = Vec::new();
         for &row in &picked {
-            let from = &source.x[row * columns..(row + 1) * columns];
+            let from = source.data.x.block(row, row + 1, columns, &mut scratch)?;
             let values = from.iter().zip(source.mean).zip(source.scale);
             x.extend(values.map(|((x, mean), scale)| ((f64::from(*x) - mean) * scale) as f32));
         }
-        let y = picked.iter().map(|&row| source.y[row]).collect();
-        let weights: Vec<f32> = picked.iter().map(|&row| source.weights.map_or(1.0, |w| w[row])).collect();
+        let y = picked.iter().map(|&row| source.data.y[row]).collect();
+        let weights: Vec<f32> = picked.iter().map(|&row| source.data.weights.map_or(1.0, |w| w[row])).collect();
         let total = weights.iter().map(|&w| f64::from(w)).sum();
         let sample = Self {
             rows,
@@ -113,24 +130,62 @@ impl Sample {
             directions,
             z: Vec::new(),
             rest: 0.0,
+            constant: if source.free_bias { 1.0 } else { 0.0 },
+            per_class: !whole && !two_level,
             parallel,
         };
-        Ok(Some(if whole { sample.all_columns() } else { sample.most_variance(cancel)? }))
+        Ok(Some(match (whole, two_level) {
+            (true, _) => sample.all_columns(),
+            (_, true) => sample.most_variance(cancel)?,
+            _ => sample.each_class(cancel)?,
+        }))
     }
 
     fn all_columns(mut self) -> Self {
         self.z = Vec::with_capacity(self.rows * (self.columns + 1));
         for x in self.x.chunks_exact(self.columns) {
             self.z.extend_from_slice(x);
-            self.z.push(1.0);
+            self.z.push(self.constant);
         }
         self
     }
 
+    /// Many classes: a matrix for each, of all columns, and what they have in common.
+    fn each_class(mut self, cancel: &Cancel) -> Result<Self> {
+        self.directions = self.columns;
+        self = self.all_columns();
+        let weighted = self.mean_weights();
+        self.gram = self.second_moments(&weighted, self.parallel, cancel)?;
+        Ok(self)
+    }
+
+    /// Every row and its share.
+    fn mean_weights(&self) -> Vec<(u32, f32)> {
+        (0u32..).zip(&self.weights).map(|(row, &w)| (row, (f64::from(w) / self.total) as f32)).collect()
+    }
+
+    /// Upper triangle of the weighted sum of `z z'`.
+    fn second_moments(&self, weighted: &[(u32, f32)], parallel: bool, cancel: &Cancel) -> Result<Vec<f32>> {
+        let width = self.directions + 1;
+        let mut out = vec![0f32; width * width];
+        let product = Product {
+            a: &self.z,
+            a_steps: (width, 1),
+            b: &self.z,
+            b_step: width,
+            picked: Some(weighted),
+            depth: 0,
+            factor: 1.0,
+            shape: (width, width),
+            upper: true,
+        };
+        product.add_to(&mut out, width, parallel, cancel)?;
+        Ok(out)
+    }
+
     fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
-        let weighted: Vec<(u32, f32)> =
-            (0u32..).zip(&self.weights).map(|(row, &w)| (row, (f64::from(w) / self.total) as f32)).collect();
+        let weighted = self.mean_weights();
         let mut gram = vec![0.0; columns * columns];
         let product = Product {
             a: &self.x,
@@ -198,7 +253,8 @@ impl Sample {
             upper: false,
         };
         product.add_to(&mut self.z, k + 1, parallel, cancel)?;
-        self.z.chunks_exact_mut(k + 1).for_each(|z| z[k] = 1.0);
+        let constant = self.constant;
+        self.z.chunks_exact_mut(k + 1).for_each(|z| z[k] = constant);
         (self.gram, self.basis) = (gram, Some(basis));
         Ok(self)
     }
@@ -208,17 +264,15 @@ impl Sample {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<Vec<f64>>> {
+        if self.per_class {
+            return Ok(None);
+        }
         let width = self.directions + 1;
         let mut w = vec![0f32; self.classes * width];
         let first = FIRST_ROWS.min(self.rows);
-        if first < self.rows {
-            // Fewer rows tell less: a stronger penalty keeps them from telling too much.
-            let stronger = l2 * (1.0 + self.rows as f64 / first as f64);
-            if !self.newton(&mut w, first, stronger, 6, 1e-2, cancel)? {
-                return Ok(None);
-            }
-        }
-        if !self.newton(&mut w, self.rows, l2, 5, 1e-3, cancel)? {
+        // Fewer rows tell less: a stronger penalty keeps them from telling too much.
+        let stronger = if first < self.rows { l2 * (1.0 + self.rows as f64 / first as f64) } else { l2 };
+        if !self.newton(&mut w, first, stronger, 6, 1e-2, cancel)? {
             return Ok(None);
         }
         let mut out = vec![0f32; self.classes * self.columns];
@@ -226,6 +280,9 @@ impl Sample {
         match &self.basis {
             Some(basis) => add_combinations(&mut out, 1.0, &weights, basis, self.columns),
             None => out = weights,
+        }
+        if self.constant == 0.0 {
+            w.chunks_exact_mut(width).for_each(|w| w[width - 1] = 0.0);
         }
         let parameters = out.chunks_exact(self.columns).zip(w.chunks_exact(width));
         Ok(Some(parameters.flat_map(|(out, w)| out.iter().chain(&w[self.directions..])).map(|&v| v.into()).collect()))
@@ -270,7 +327,7 @@ impl Sample {
             for (g, w) in gradient.chunks_exact_mut(width).zip(w.chunks_exact(width)) {
                 g[..width - 1].iter_mut().zip(w).for_each(|(g, w)| *g += l2 as f32 * w);
             }
-            let Some(factor) = self.hessian(&p, rows, total, l2, cancel)? else { return Ok(false) };
+            let Some((factor, _)) = self.hessian(&p, rows, total, l2, cancel)? else { return Ok(false) };
             let mut step = gradient.clone();
             sum_to_zero(&mut step, width);
             factor.solve(&mut step);
@@ -314,13 +371,14 @@ impl Sample {
         loss / total + 0.5 * l2 * square
     }
 
-    /// The factored Hessian within the directions, at the probabilities `p` of the first rows.
-    fn hessian(&self, p: &[f32], rows: usize, total: f64, l2: f64, cancel: &Cancel) -> Result<Option<Cholesky>> {
+    /// The factored Hessian within the directions, and the multiply-adds that it took, at the probabilities `p` of the first rows.
+    fn hessian(&self, p: &[f32], rows: usize, total: f64, l2: f64, cancel: &Cancel) -> Result<Option<(Cholesky, f64)>> {
         let (width, classes) = (self.directions + 1, self.classes);
         let size = width * classes;
         let mut h = vec![0f32; size * size];
         let mut block = vec![0f32; width * width];
         let mut picked = Vec::new();
+        let mut work = (size as f64).powi(3) / 6.0;
         for a in 0..classes {
             for b in a + 1..classes {
                 picked.clear();
@@ -336,6 +394,7 @@ impl Sample {
                 if picked.len() < 8 || kept <= 0.0 {
                     continue;
                 }
+                work += (picked.len() * width * width / 2) as f64;
                 let factor = (all / kept / total) as f32;
                 picked.iter_mut().for_each(|(_, w)| *w *= factor);
                 block.fill(0.0);
@@ -374,7 +433,7 @@ impl Sample {
                 h[(a * width + i) * size + a * width + i] += if i + 1 < width { l2 as f32 } else { 1e-6 * mean };
             }
         }
-        factored(h, size, mean, self.parallel, cancel)
+        Ok(factored(h, size, mean, self.parallel, cancel)?.map(|factor| (factor, work)))
     }
 
     /// The preconditioner for this penalty at these parameters of all columns.
@@ -382,86 +441,178 @@ impl Sample {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner<'_>>> {
-        let (columns, classes) = (self.columns, self.classes);
-        let mut p = vec![0f32; self.rows * classes];
-        let weights: Vec<f32> = w.chunks_exact(columns + 1).flat_map(|w| &w[..columns]).map(|&w| w as f32).collect();
-        inner_products(&self.x, &weights, columns, &mut p);
-        let mut spread = 0.0;
-        for (p, &weight) in p.chunks_exact_mut(classes).zip(&self.weights) {
-            p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
-            softmax(p, 0);
-            spread += f64::from(weight * (1.0 - p.iter().map(|p| p * p).sum::<f32>()));
+        if self.per_class {
+            return self.precondition_each_class(w, l2, cancel);
         }
-        let Some(within) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
+        let (columns, classes) = (self.columns, self.classes);
+        let p = self.sample_probabilities(w, 0..self.rows, cancel)?;
+        let spread: f64 = p
+            .chunks_exact(classes)
+            .zip(&self.weights)
+            .map(|(p, weight)| f64::from(weight * (1.0 - p.iter().map(|p| p * p).sum::<f32>())))
+            .sum();
+        let Some((within, mut work)) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
+        work += (self.rows * columns * classes) as f64;
         let spread = (spread / self.total / classes as f64) as f32;
         let mut tail = None;
         if self.basis.is_some() && columns <= TAIL_COLUMNS {
+            work += (columns as f64).powi(3) / 6.0;
             let mut gram: Vec<f32> = self.gram.iter().map(|v| v * spread).collect();
             let mean = (0..columns).map(|i| gram[i * columns + i]).sum::<f32>() / columns as f32;
             (0..columns).for_each(|i| gram[i * columns + i] += l2 as f32);
             tail = factored(gram, columns, mean, self.parallel, cancel)?;
         }
         let scalar = 1.0 / (spread * self.rest + l2 as f32);
-        Ok(scalar.is_finite().then_some(Preconditioner { sample: self, within, tail, scalar }))
+        let within = vec![within];
+        Ok(scalar.is_finite().then_some(Preconditioner { sample: self, within, tail, scalar, work }))
+    }
+
+    /// Probabilities of these rows of the sample.
+    fn sample_probabilities(&self, w: &[f64], rows: Range<usize>, cancel: &Cancel) -> Result<Vec<f32>> {
+        let (columns, classes) = (self.columns, self.classes);
+        let mut turned = vec![0f32; columns * classes];
+        for (class, w) in w.chunks_exact(columns + 1).enumerate() {
+            (0..columns).for_each(|k| turned[k * classes + class] = w[k] as f32);
+        }
+        let mut p = vec![0f32; rows.len() * classes];
+        let product = Product {
+            a: &self.x[rows.start * columns..rows.end * columns],
+            a_steps: (1, columns),
+            b: &turned,
+            b_step: classes,
+            picked: None,
+            depth: columns,
+            factor: 1.0,
+            shape: (rows.len(), classes),
+            upper: false,
+        };
+        product.add_to(&mut p, classes, self.parallel, cancel)?;
+        for p in p.chunks_exact_mut(classes) {
+            p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
+            softmax(p, 0);
+        }
+        Ok(p)
+    }
+
+    /// For each class the Hessian's own block, mixed with what all have in common by how little it rests on.
+    fn precondition_each_class(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner<'_>>> {
+        let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
+        let mut picked: Vec<Vec<(u32, f32)>> = vec![Vec::new(); classes];
+        let mut spread = vec![0f64; classes];
+        for first in (0..self.rows).step_by(1024) {
+            let last = (first + 1024).min(self.rows);
+            let p = self.sample_probabilities(w, first..last, cancel)?;
+            for (row, p) in (first..).zip(p.chunks_exact(classes)) {
+                let weight = (f64::from(self.weights[row]) / self.total) as f32;
+                for (class, p) in p.iter().enumerate() {
+                    let share = weight * p * (1.0 - p);
+                    spread[class] += f64::from(share);
+                    if *p > 1e-3 {
+                        picked[class].push((row as u32, share));
+                    }
+                }
+            }
+        }
+        let least = spread.iter().sum::<f64>() / classes as f64 * 1e-3;
+        let count: usize = picked.iter().map(Vec::len).sum();
+        let work = (self.rows * columns * classes) as f64
+            + count as f64 * (width * width / 2) as f64
+            + classes as f64 * (width as f64).powi(3) / 6.0;
+        let class = |class: usize| -> Result<Option<Cholesky>> {
+            let spread = spread[class].max(least) as f32;
+            let mix = width as f32 / (width + picked[class].len()) as f32;
+            let mut own = match picked[class].is_empty() {
+                true => vec![0f32; width * width],
+                false => self.second_moments(&picked[class], false, cancel)?,
+            };
+            own.iter_mut().zip(&self.gram).for_each(|(own, gram)| *own = (1.0 - mix) * *own + mix * spread * gram);
+            let mean = (0..width).map(|i| own[i * width + i]).sum::<f32>() / width as f32;
+            (0..columns).for_each(|i| own[i * width + i] += l2 as f32);
+            own[width * width - 1] += 1e-6 * mean;
+            factored(own, width, mean, false, cancel)
+        };
+        let within: Option<Vec<Cholesky>> = if self.parallel {
+            (0..classes).into_par_iter().map(class).collect::<Result<_>>()?
+        } else {
+            (0..classes).map(class).collect::<Result<_>>()?
+        };
+        Ok(within.map(|within| Preconditioner { sample: self, within, tail: None, scalar: 1.0, work }))
     }
 }
 
 /// Approximates the inverse Hessian.
 pub struct Preconditioner<'a> {
     sample: &'a Sample,
-    within: Cholesky,
+    /// One over all classes, or one for each.
+    within: Vec<Cholesky>,
     tail: Option<Cholesky>,
     scalar: f32,
+    work: f64,
 }
 
 impl Preconditioner<'_> {
+    /// Multiply-adds that making it took.
+    pub fn work(&self) -> f64 {
+        self.work
+    }
+
     /// The inverse Hessian times `v`, both with classes summing to 0.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
-        let Sample { columns, classes, directions, basis, .. } = self.sample;
-        let (columns, classes, width) = (*columns, *classes, directions + 1);
+        let Sample { columns, directions, basis, .. } = self.sample;
+        let (columns, width) = (*columns, directions + 1);
         // Float32 has a small range; gradients near the optimum do not.
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
         sum_to_zero(&mut all, columns + 1);
-        let mut inside = match basis {
-            None => all,
-            Some(basis) => {
-                let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
-                let mut t = vec![0f32; classes * directions];
-                inner_products(&rest, basis, columns, &mut t);
-                add_combinations(&mut rest, -1.0, &t, basis, columns);
-                let mut inside = Vec::with_capacity(classes * width);
-                for (t, v) in t.chunks_exact(*directions).zip(all.chunks_exact(columns + 1)) {
-                    inside.extend_from_slice(t);
-                    inside.push(v[columns]);
+        match basis {
+            Some(basis) => all = self.two_levels(&all, basis),
+            None if self.sample.per_class => {
+                let solve = |(factor, v): (&Cholesky, &mut [f32])| factor.solve(v);
+                if self.sample.parallel {
+                    self.within.par_iter().zip(all.par_chunks_mut(width)).for_each(solve);
+                } else {
+                    self.within.iter().zip(all.chunks_mut(width)).for_each(solve);
                 }
-                self.within.solve(&mut inside);
-                match &self.tail {
-                    Some(tail) => {
-                        tail.solve(&mut rest);
-                        inner_products(&rest, basis, columns, &mut t);
-                    }
-                    None => {
-                        rest.iter_mut().for_each(|v| *v *= self.scalar);
-                        t.fill(0.0);
-                    }
-                }
-                for (t, inside) in t.chunks_exact_mut(*directions).zip(inside.chunks_exact(width)) {
-                    t.iter_mut().zip(inside).for_each(|(t, inside)| *t = inside - *t);
-                }
-                add_combinations(&mut rest, 1.0, &t, basis, columns);
-                let mut out = Vec::with_capacity(classes * (columns + 1));
-                for (rest, inside) in rest.chunks_exact(columns).zip(inside.chunks_exact(width)) {
-                    out.extend_from_slice(rest);
-                    out.push(inside[*directions]);
-                }
-                sum_to_zero(&mut out, columns + 1);
-                return out.into_iter().map(|v| f64::from(v) * largest).collect();
             }
-        };
-        self.within.solve(&mut inside);
-        sum_to_zero(&mut inside, columns + 1);
-        inside.into_iter().map(|v| f64::from(v) * largest).collect()
+            None => self.within[0].solve(&mut all),
+        }
+        sum_to_zero(&mut all, columns + 1);
+        all.into_iter().map(|v| f64::from(v) * largest).collect()
+    }
+
+    fn two_levels(&self, all: &[f32], basis: &[f32]) -> Vec<f32> {
+        let Sample { columns, classes, directions, .. } = self.sample;
+        let (columns, classes, width) = (*columns, *classes, directions + 1);
+        let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
+        let mut t = vec![0f32; classes * directions];
+        inner_products(&rest, basis, columns, &mut t);
+        add_combinations(&mut rest, -1.0, &t, basis, columns);
+        let mut inside = Vec::with_capacity(classes * width);
+        for (t, v) in t.chunks_exact(*directions).zip(all.chunks_exact(columns + 1)) {
+            inside.extend_from_slice(t);
+            inside.push(v[columns]);
+        }
+        self.within[0].solve(&mut inside);
+        match &self.tail {
+            Some(tail) => {
+                tail.solve(&mut rest);
+                inner_products(&rest, basis, columns, &mut t);
+            }
+            None => {
+                rest.iter_mut().for_each(|v| *v *= self.scalar);
+                t.fill(0.0);
+            }
+        }
+        for (t, inside) in t.chunks_exact_mut(*directions).zip(inside.chunks_exact(width)) {
+            t.iter_mut().zip(inside).for_each(|(t, inside)| *t = inside - *t);
+        }
+        add_combinations(&mut rest, 1.0, &t, basis, columns);
+        let mut out = Vec::with_capacity(classes * (columns + 1));
+        for (rest, inside) in rest.chunks_exact(columns).zip(inside.chunks_exact(width)) {
+            out.extend_from_slice(rest);
+            out.push(inside[*directions]);
+        }
+        out
     }
 }
 
@@ -503,8 +654,8 @@ fn factored(a: Vec<f32>, size: usize, mean: f32, parallel: bool, cancel: &Cancel
 
 /// Up to `most` rows of a weight above 0: all, or one at an arbitrary place of each of `most` equal stretches.
 fn pick(source: &Source, most: usize) -> Vec<usize> {
-    let counts = |row: &usize| source.weights.is_none_or(|weights| weights[*row] > 0.0);
-    let rows: Vec<usize> = (0..source.y.len()).filter(counts).collect();
+    let counts = |row: &usize| source.data.weights.is_none_or(|weights| weights[*row] > 0.0);
+    let rows: Vec<usize> = (0..source.data.y.len()).filter(counts).collect();
     if rows.len() <= most {
         return rows;
     }

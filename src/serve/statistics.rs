@@ -35,7 +35,8 @@ pub fn statistics(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Statis
     let (rows, columns, classes) = (data.y.len(), data.columns, data.classes);
     let most = ((128 << 20) / (4 * columns * classes)).clamp(2, 256);
     let rows_per_part = rows.div_ceil((rows / 128).clamp(1, most));
-    let origin = &data.x[..columns];
+    let mut first_row = Vec::new();
+    let origin = data.x.block(0, 1, columns, &mut first_row)?;
     let arch = Arch::new();
     let work = |index: usize| {
         cancel.check()?;
@@ -43,7 +44,12 @@ pub fn statistics(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Statis
         let last = (first + rows_per_part).min(rows);
         let mut part =
             Part { sums: vec![0.0; classes * columns], squares: vec![0.0; columns], class_totals: vec![0.0; classes] };
-        arch.dispatch(Rows { data, origin, first, last, part: &mut part });
+        let mut scratch = Vec::new();
+        for first in (first..last).step_by(256) {
+            let last = (first + 256).min(last);
+            let x = data.x.block(first, last, columns, &mut scratch)?;
+            arch.dispatch(Block { data, x, origin, first, last, part: &mut part });
+        }
         Ok(part)
     };
     let parts = rows.div_ceil(rows_per_part);
@@ -82,27 +88,28 @@ pub fn statistics(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Statis
     Ok(Statistics { total, class_totals, mean, deviation, class_sums: sums })
 }
 
-struct Rows<'a> {
+struct Block<'a> {
     data: &'a Data<'a>,
+    x: &'a [f32],
     origin: &'a [f32],
     first: usize,
     last: usize,
     part: &'a mut Part,
 }
 
-impl WithSimd for Rows<'_> {
+impl WithSimd for Block<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { data, origin, first, last, part } = self;
+        let Self { data, x, origin, first, last, part } = self;
         let columns = data.columns;
         for row in first..last {
             let weight = data.weights.map_or(1.0, |weights| weights[row]);
             let class = data.y[row] as usize;
             part.class_totals[class] += f64::from(weight);
             let sums = &mut part.sums[class * columns..(class + 1) * columns];
-            let x = &data.x[row * columns..(row + 1) * columns];
+            let x = &x[(row - first) * columns..(row - first + 1) * columns];
             for (((sum, square), x), origin) in sums.iter_mut().zip(part.squares.iter_mut()).zip(x).zip(origin) {
                 let d = x - origin;
                 *sum += weight * d;

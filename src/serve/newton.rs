@@ -1,0 +1,273 @@
+//! How a fit finds the optimum: Newton's method, each step by conjugate gradients with the preconditioner of
+//! [`crate::precondition`], stopped by the certificate of [`crate::problem`].
+//!
+//! A step costs one pass over all rows, which finds value, gradient, bound, and the rows that still curve the loss; the
+//! products within go over those alone ([`crate::curvature`]). A step is found as exactly as its quadratic model
+//! deserves (Eisenstat and Walker 1996), and never more exactly than the certificate asks for: the gradient after a step
+//! is the residual before it.
+//!
+//! Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
+
+use std::time::Instant;
+
+use crate::cancel::Cancel;
+use crate::curvature::Curvature;
+use crate::error::{Error, Result};
+use crate::pass::Pass;
+use crate::precondition::Preconditioner;
+use crate::problem::{Problem, Value, add, dot};
+use crate::solver::{FitOptions, FitReport, Progress};
+
+/// Most products for one step.
+const PRODUCTS: usize = 400;
+/// Tries to find a step that lowers the objective.
+const TRIES: usize = 14;
+
+/// What a fit found, in the problem's own coordinates.
+pub struct Solution {
+    /// Parameters.
+    pub w: Vec<f64>,
+    /// How it went; the caller fills in the time.
+    pub report: FitReport,
+}
+
+/// Where a fit stands.
+struct State {
+    w: Vec<f64>,
+    gradient: Vec<f64>,
+    value: Value,
+    /// The highest bound seen.
+    bound: f64,
+    exact: bool,
+    passes: usize,
+    products: usize,
+}
+
+impl State {
+    /// Proven distance to the optimum, relative to its bound.
+    fn gap(&self) -> f64 {
+        match self.bound > 0.0 {
+            true => (self.value.objective - self.bound).max(0.0) / self.bound,
+            false => f64::INFINITY,
+        }
+    }
+}
+
+impl Problem<'_> {
+    /// The optimum, from `start` or from what a sample of the rows suggests.
+    ///
+    /// # Errors
+    /// [`Error::Separable`] for a penalty of 0, [`Error::Cancelled`], [`Error::Deadline`].
+    pub fn solve(
+        &self,
+        options: &FitOptions,
+        start: Option<Vec<f64>>,
+        cancel: &Cancel,
+        mut progress: Option<&mut dyn FnMut(&Progress)>,
+        began: Instant,
+    ) -> Result<Solution> {
+        let l2 = self.penalty(options.l2);
+        let size = self.classes * (self.columns + 1);
+        let mut pass = Pass::new(&self.data(), self.parallel);
+        let sample = self.sample(cancel)?;
+        let w = match (start, sample) {
+            (Some(start), _) => start,
+            (None, Some(sample)) => self.inside(|| sample.start(l2, cancel))?.unwrap_or_else(|| self.prior()),
+            (None, None) => self.prior(),
+        };
+        let mut gradient = vec![0.0; size];
+        let value = self.evaluate(&mut pass, false, &w, l2, &mut gradient, cancel)?;
+        let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes: 1, products: 0 };
+        let mut preconditioner: Option<Preconditioner> = None;
+        let (mut spent, mut last_norm) = (f64::INFINITY, f64::INFINITY);
+        let (mut iterations, mut stalled) = (0, 0);
+        let mut coarse = 1e-2;
+        let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
+        let converged = loop {
+            if let Some(progress) = &mut progress {
+                let gradient_norm = dot(&state.gradient, &state.gradient).sqrt();
+                let (objective, gap) = (state.value.objective, state.gap());
+                let seconds = began.elapsed().as_secs_f64();
+                progress(&Progress { iteration: iterations, objective, gradient_norm, gap, seconds });
+            }
+            if l2 == 0.0 && state.value.separated {
+                return Err(Error::Separable { iterations });
+            }
+            let converged = l2 > 0.0 && state.gap() <= options.tolerance;
+            if converged || iterations >= options.max_iterations {
+                break converged;
+            }
+            let spread = state.value.spread;
+            let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
+            pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+            // A preconditioner is made anew once the products since the last have cost as much as it did.
+            if let Some(sample) = sample
+                && preconditioner.as_ref().is_none_or(|p| spent > p.work())
+            {
+                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?;
+                spent = 0.0;
+            }
+            let apply = |v: &[f64]| match &preconditioner {
+                Some(preconditioner) => self.held(preconditioner.apply(v)),
+                None => self.held(self.diagonal(v, l2)),
+            };
+            let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
+            let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
+            state.products += found.products;
+            spent += curvature.work() * found.products as f64;
+            // A step that left more than it should have: rows and classes were left out that count.
+            if found.norm > 0.5 * last_norm && coarse > 1e-7 {
+                coarse *= 0.1;
+            }
+            last_norm = found.norm;
+            let slope = dot(&found.direction, &state.gradient);
+            // Without a penalty nothing is certified: what is left to gain is estimated.
+            if l2 == 0.0 && -slope <= 0.02 * options.tolerance * state.value.objective {
+                break true;
+            }
+            // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
+            if !state.exact && -slope < 2e-8 * state.value.objective {
+                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+                if state.gap() <= options.tolerance {
+                    continue;
+                }
+            }
+            let slack = if state.exact { 1e-14 } else { 2e-8 } * state.value.objective.abs();
+            let (mut step, mut tries) = (1.0, 0);
+            let next = loop {
+                next_w.iter_mut().zip(&state.w).zip(&found.direction).for_each(|((next, w), d)| *next = w + step * d);
+                let next = self.evaluate(&mut pass, state.exact, &next_w, l2, &mut next_gradient, cancel)?;
+                state.passes += 1;
+                tries += 1;
+                state.bound = state.bound.max(next.bound);
+                if next.objective <= state.value.objective + 1e-4 * step * slope + slack {
+                    break Some(next);
+                }
+                if tries == TRIES {
+                    break None;
+                }
+                let fitted = -slope * step * step / (2.0 * (next.objective - state.value.objective - slope * step));
+                step = if fitted.is_finite() { fitted.clamp(0.1 * step, 0.6 * step) } else { 0.1 * step };
+            };
+            let Some(next) = next else {
+                // Not even the smallest step gains: the end of what these products can tell.
+                if state.exact {
+                    break false;
+                }
+                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+                continue;
+            };
+            iterations += 1;
+            let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
+            let gains = next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+            std::mem::swap(&mut state.w, &mut next_w);
+            std::mem::swap(&mut state.gradient, &mut next_gradient);
+            state.value = next;
+            stalled = if gains { 0 } else { stalled + 1 };
+            if stalled >= if state.exact { 5 } else { 1 } {
+                if state.exact {
+                    break false;
+                }
+                (stalled, last_norm) = (0, f64::INFINITY);
+                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+            }
+        };
+        let gap = (l2 > 0.0).then(|| state.gap());
+        let State { w, value, passes, products, .. } = state;
+        let l2 = options.l2;
+        let report =
+            FitReport { iterations, passes, products, converged, objective: value.objective, gap, seconds: 0.0, l2 };
+        Ok(Solution { w, report })
+    }
+
+    /// From here on in float64: value, gradient and bound of the same point again.
+    fn go_exact(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
+        state.exact = true;
+        state.value = self.evaluate(pass, true, &state.w, l2, &mut state.gradient, cancel)?;
+        (state.bound, state.passes) = (state.value.bound, state.passes + 1);
+        Ok(())
+    }
+
+    /// Minus the inverse Hessian times the gradient, by conjugate gradients: until what is left is small against the
+    /// gradient in the preconditioner's norm, or `enough` in the Euclidean one.
+    #[allow(clippy::too_many_arguments, reason = "everything that a step depends on, and nothing kept between steps")]
+    fn newton_step(
+        &self,
+        curvature: &Curvature,
+        gradient: &[f64],
+        l2: f64,
+        apply: impl Fn(&[f64]) -> Vec<f64>,
+        last_norm: f64,
+        enough: Enough,
+        cancel: &Cancel,
+    ) -> Result<Step> {
+        let mut residual: Vec<f64> = gradient.iter().map(|g| -g).collect();
+        let mut z = apply(&residual);
+        let mut rz = dot(&residual, &z);
+        let norm = rz.max(0.0).sqrt();
+        let forcing = if last_norm.is_finite() { (norm / last_norm).clamp(1e-3, 0.25) } else { 0.25 };
+        let wanted = forcing * forcing * rz;
+        let mut p = z.clone();
+        let mut direction = vec![0.0; gradient.len()];
+        let mut image = vec![0.0; gradient.len()];
+        let mut products = 0;
+        while products == 0 || products < PRODUCTS && rz > wanted && !enough.reached(&residual, self.columns) {
+            self.curve(curvature, &p, l2, &mut image, cancel)?;
+            products += 1;
+            let bend = dot(&p, &image);
+            if !(bend > 0.0 && bend.is_finite()) {
+                break;
+            }
+            let length = rz / bend;
+            add(&mut direction, length, &p);
+            add(&mut residual, -length, &image);
+            z = apply(&residual);
+            let next = dot(&residual, &z);
+            if !(next > 0.0 && next.is_finite()) {
+                break;
+            }
+            let keep = next / rz;
+            rz = next;
+            p.iter_mut().zip(&z).for_each(|(p, z)| *p = z + keep * *p);
+        }
+        if products == 0 {
+            direction = z;
+        }
+        Ok(Step { direction, norm, products })
+    }
+}
+
+/// What is left of a gradient when the certificate is as good as asked for.
+#[derive(Clone, Copy)]
+struct Enough {
+    /// Square of the weights' part: a gap of this over twice the penalty.
+    weights: f64,
+    /// Largest entry of the bias's part: class totals that are off cost that much at once, not its square.
+    bias: f64,
+}
+
+impl Enough {
+    fn new(gap: f64, l2: f64, value: &Value) -> Self {
+        let bias = if value.bias_gap > 0.0 { value.bias_gradient * (0.2 * gap / value.bias_gap).min(1.0) } else { gap };
+        Self { weights: 0.5 * 2.0 * l2 * gap, bias }
+    }
+
+    fn reached(self, residual: &[f64], columns: usize) -> bool {
+        let mut square = 0.0;
+        for part in residual.chunks_exact(columns + 1) {
+            square += dot(&part[..columns], &part[..columns]);
+            if part[columns].abs() > self.bias || square > self.weights {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A step of Newton's method.
+struct Step {
+    direction: Vec<f64>,
+    /// Of the gradient, by the preconditioner.
+    norm: f64,
+    products: usize,
+}

@@ -1,0 +1,152 @@
+//! A path of penalties: every one fitted, starting at the one before, judged on rows held out, and the best refitted.
+
+use std::time::Instant;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
+use serde::{Deserialize, Serialize};
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::metrics;
+use crate::problem::{Problem, check_l2, check_labels};
+use crate::solver::{FitOptions, FitReport, fit, standard_layout};
+
+/// One value of a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathPoint {
+    /// How the fit on the training rows went.
+    pub fit: FitReport,
+    /// Share of right validation rows.
+    pub accuracy: f64,
+    /// Mean cross-entropy of the validation rows.
+    pub log_loss: f64,
+}
+
+/// A path of penalties and the head chosen from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathReport {
+    /// One per penalty tried, strongest first.
+    pub points: Vec<PathPoint>,
+    /// Index of the best: highest accuracy, then lowest loss, then strongest penalty.
+    pub best: usize,
+    /// Weights refitted on training and validation rows together with the best penalty, `[classes, columns]`.
+    pub weights: Array2<f64>,
+    /// Bias of the refit.
+    pub bias: Array1<f64>,
+    /// How the refit went.
+    pub refit: FitReport,
+    /// Wall time of everything.
+    pub seconds: f64,
+}
+
+/// The 45 penalties of BYOL's transfer protocol (appendix D: logarithmically spaced from 1e-6 to 1e5), per example: the
+/// protocol's values stand beside a sum over `rows` examples. Strongest first.
+pub fn paper_path(rows: usize) -> Vec<f64> {
+    (0..45).map(|i| 10f64.powf(5.0 - 11.0 * f64::from(i) / 44.0) / rows.max(1) as f64).collect()
+}
+
+/// Fits every penalty of `l2_values` (sorted from strong to weak, each starting at the one before), judges each on the
+/// validation rows, and refits the best on all rows. `options.l2`, `start` and `sample_weights` are not used.
+///
+/// With `patience`, the path ends once the validation loss has not fallen for that many values: weaker penalties only
+/// fit noise, and cost most.
+///
+/// # Errors
+/// As [`fit`], and [`Error::EmptyData`] without penalties or validation rows.
+#[allow(clippy::too_many_arguments, reason = "training and validation rows are two pairs that always differ in type")]
+pub fn fit_path(
+    x: ArrayView2<f32>,
+    y: &[u32],
+    validation_x: ArrayView2<f32>,
+    validation_y: &[u32],
+    classes: usize,
+    l2_values: &[f64],
+    patience: Option<usize>,
+    options: &FitOptions,
+    cancel: &Cancel,
+    mut progress: Option<&mut dyn FnMut(&PathPoint)>,
+) -> Result<PathReport> {
+    let began = Instant::now();
+    if l2_values.is_empty() {
+        return Err(Error::EmptyData { what: "penalties to try" });
+    }
+    if validation_x.nrows() == 0 {
+        return Err(Error::EmptyData { what: "validation rows" });
+    }
+    if validation_x.ncols() != x.ncols() {
+        let (expected, found) = (x.ncols(), validation_x.ncols());
+        return Err(Error::DimensionMismatch { what: "columns of validation rows", expected, found });
+    }
+    if validation_y.len() != validation_x.nrows() {
+        return Err(Error::LabelMismatch { features: validation_x.nrows(), labels: validation_y.len() });
+    }
+    check_labels(validation_y, classes)?;
+    let finite = |(_, value): &((usize, usize), &f32)| !value.is_finite();
+    if let Some(((row, column), &value)) = validation_x.indexed_iter().find(finite) {
+        return Err(Error::NonFinite { row, column, value });
+    }
+    let options = FitOptions { sample_weights: None, start: None, ..options.clone() };
+    let mut l2_values = l2_values.to_vec();
+    l2_values.sort_by(|a, b| b.total_cmp(a));
+    l2_values.iter().try_for_each(|&l2| check_l2(l2))?;
+
+    let standard = standard_layout(x);
+    let problem = Problem::new(standard.as_ref().into(), x.ncols(), y, classes, &options, cancel)?;
+    let mut points: Vec<PathPoint> = Vec::new();
+    let mut start: Option<Vec<f64>> = None;
+    let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
+    for (index, &l2) in l2_values.iter().enumerate() {
+        let fit_began = Instant::now();
+        let solution = problem.solve(&FitOptions { l2, ..options.clone() }, start.take(), cancel, None, fit_began)?;
+        let (weights, bias) = problem.outer(&solution.w);
+        let (accuracy, log_loss) = judge(validation_x, validation_y, &weights, &bias);
+        let mut fit = solution.report;
+        fit.seconds = fit_began.elapsed().as_secs_f64();
+        let point = PathPoint { fit, accuracy, log_loss };
+        if let Some(progress) = &mut progress {
+            progress(&point);
+        }
+        let better = points.get(best).is_none_or(|old: &PathPoint| {
+            point.accuracy > old.accuracy || (point.accuracy == old.accuracy && point.log_loss < old.log_loss)
+        });
+        points.push(point);
+        if better {
+            (best, best_w) = (index, Some((weights, bias)));
+        }
+        if log_loss < lowest.1 {
+            lowest = (index, log_loss);
+        }
+        if patience.is_some_and(|patience| index - lowest.0 >= patience) {
+            break;
+        }
+        start = Some(solution.w);
+    }
+
+    let all_x = concatenate(Axis(0), &[x, validation_x]).map_err(|_| Error::DimensionMismatch {
+        what: "columns of validation rows",
+        expected: x.ncols(),
+        found: validation_x.ncols(),
+    })?;
+    let all_y = [y, validation_y].concat();
+    let refit_options = FitOptions { l2: l2_values[best], start: best_w, ..options };
+    let (weights, bias, refit) = fit(all_x.view(), &all_y, classes, &refit_options, cancel, None)?;
+    Ok(PathReport { points, best, weights, bias, refit, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Accuracy and mean cross-entropy.
+fn judge(x: ArrayView2<f32>, y: &[u32], weights: &Array2<f64>, bias: &Array1<f64>) -> (f64, f64) {
+    let (weights, bias) = (weights.mapv(|w| w as f32), bias.mapv(|b| b as f32));
+    let scores = x.dot(&weights.t()) + &bias;
+    let mut loss = 0.0;
+    let mut predicted = Vec::with_capacity(y.len());
+    for (scores, &label) in scores.outer_iter().zip(y) {
+        let (best, top) = scores
+            .iter()
+            .enumerate()
+            .fold((0, f32::NEG_INFINITY), |best, (class, &score)| if score > best.1 { (class, score) } else { best });
+        predicted.push(best as u32);
+        let total: f64 = scores.iter().map(|&score| f64::from(score - top).exp()).sum();
+        loss += total.ln() - f64::from(scores[label as usize] - top);
+    }
+    (metrics::accuracy(&predicted, y), loss / y.len() as f64)
+}

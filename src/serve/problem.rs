@@ -1,0 +1,518 @@
+//! A data set made ready for a fit: checked, centred, weighted; and what a point of it is worth.
+//!
+//! The objective is that of [`crate::solver`]. Beside value and gradient a point gives a bound: any probabilities whose
+//! class totals equal the labels' are a feasible point of the dual problem, whose value is below the optimum.
+
+use std::sync::OnceLock;
+
+use ndarray::{Array1, Array2};
+
+use crate::cancel::Cancel;
+use crate::curvature::Curvature;
+use crate::error::{Error, Result};
+use crate::pass::{Data, Pass};
+use crate::precondition::{Sample, Source};
+use crate::rows::Rows;
+use crate::solver::{FitOptions, Intercept};
+use crate::statistics::{Statistics, statistics};
+
+/// A data set made ready: checked, centred (in thought: the rows stay where they are) and weighted.
+///
+/// Inside, parameters are one vector, class after class, `columns` weights and the bias of each, in coordinates where
+/// columns have mean 0 and, if asked for, standard deviation 1.
+pub struct Problem<'a> {
+    x: Rows<'a>,
+    /// One class per row.
+    pub y: &'a [u32],
+    /// Number of columns.
+    pub columns: usize,
+    /// Number of classes.
+    pub classes: usize,
+    weights: Option<Vec<f32>>,
+    /// Sum of the weights.
+    pub total: f64,
+    mean: Vec<f64>,
+    /// One over the standard deviation, or 1; 0 for a constant column.
+    scale: Vec<f64>,
+    /// Variance of the columns, scaled.
+    variance: Vec<f64>,
+    /// Share of every class.
+    shares: Vec<f64>,
+    /// `[classes, columns]`: weighted sum of the centred, scaled rows of a class, over `total`.
+    class_sums: Vec<f64>,
+    pool: Option<rayon::ThreadPool>,
+    /// Whether the work is worth several threads.
+    pub parallel: bool,
+    /// The bias, where it is given.
+    fixed: Option<Vec<f64>>,
+    one_column: bool,
+    sample: OnceLock<Option<Sample>>,
+}
+
+/// What a point is worth.
+pub struct Value {
+    /// Value of the objective.
+    pub objective: f64,
+    /// Largest lower bound on the optimum that this point proves.
+    pub bound: f64,
+    /// Whether every row's class scores strictly above all others.
+    pub separated: bool,
+    /// Norm of the gradient.
+    pub norm: f64,
+    /// Largest entry of the gradient's bias part, and what it adds to the gap.
+    pub bias_gradient: f64,
+    /// See there.
+    pub bias_gap: f64,
+    /// Mean over rows of `1 - sum p^2`.
+    pub spread: f64,
+}
+
+impl<'a> Problem<'a> {
+    /// Checks everything and reads the rows once.
+    ///
+    /// # Errors
+    /// As [`crate::solver::fit`].
+    pub fn new(
+        x: Rows<'a>,
+        columns: usize,
+        y: &'a [u32],
+        classes: usize,
+        options: &FitOptions,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let rows = x.len().checked_div(columns).unwrap_or(y.len());
+        if rows == 0 {
+            return Err(Error::EmptyData { what: "rows of features" });
+        }
+        if columns == 0 {
+            return Err(Error::EmptyData { what: "columns of features" });
+        }
+        if y.len() != rows {
+            return Err(Error::LabelMismatch { features: rows, labels: y.len() });
+        }
+        check_l2(options.l2)?;
+        if !(options.tolerance.is_finite() && options.tolerance > 0.0) {
+            let value = options.tolerance.to_string();
+            return Err(Error::InvalidOption { option: "tolerance", value, must: "it must be a number above 0" });
+        }
+        check_labels(y, classes)?;
+        if y.iter().all(|label| *label == y[0]) {
+            return Err(Error::OneClass { label: y[0].to_string(), examples: rows });
+        }
+        let weights = row_weights(y, classes, options)?;
+
+        let pool = match options.threads {
+            0 | 1 => None,
+            threads => rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok(),
+        };
+        let parallel = options.threads != 1 && rows * columns * classes > 4_000_000;
+        let data = Data { x, columns, y, classes, weights: weights.as_deref() };
+        let found = inside(pool.as_ref(), parallel, || statistics(&data, parallel, cancel))?;
+        let Statistics { total, class_totals, mut mean, deviation, class_sums } = found;
+        if let Some((row, column, value)) = non_finite_in(&x, rows, columns, &mean, &deviation)? {
+            return Err(Error::NonFinite { row, column, value });
+        }
+        if let Some(class) = class_totals.iter().position(|&total| total <= 0.0) {
+            return Err(Error::EmptyClass { label: class.to_string() });
+        }
+        if deviation.iter().all(|&deviation| deviation == 0.0) {
+            return Err(Error::ConstantFeatures { rows, columns });
+        }
+        let fixed = match &options.intercept {
+            Intercept::Free => None,
+            Intercept::Fixed(bias) if bias.len() == classes && bias.iter().all(|b| b.is_finite()) => Some(bias.clone()),
+            Intercept::Fixed(bias) => {
+                let value = format!("{bias:?}");
+                return Err(Error::InvalidOption {
+                    option: "intercept",
+                    value,
+                    must: "it must be one finite number per class",
+                });
+            }
+        };
+        if fixed.is_some() {
+            // A shift of the columns would have to be made good by the bias.
+            mean.fill(0.0);
+        }
+        if options.one_column && classes != 2 {
+            let must = "it is for two classes";
+            return Err(Error::InvalidOption { option: "one_column", value: format!("{classes} classes"), must });
+        }
+        // A constant column takes no part: its scale is 0, and no rounding of its gradient moves a weight.
+        let scale: Vec<f64> = deviation
+            .iter()
+            .map(|&d| {
+                if d == 0.0 {
+                    0.0
+                } else if options.standardize {
+                    1.0 / d
+                } else {
+                    1.0
+                }
+            })
+            .collect();
+        let class_sums = class_sums
+            .chunks_exact(columns)
+            .flat_map(|sums| sums.iter().zip(&scale).map(|(s, scale)| s * scale / total))
+            .collect();
+        Ok(Self {
+            variance: deviation.iter().zip(&scale).map(|(d, s)| (d * s).powi(2)).collect(),
+            shares: class_totals.iter().map(|class| class / total).collect(),
+            x,
+            y,
+            columns,
+            classes,
+            weights,
+            total,
+            mean,
+            scale,
+            class_sums,
+            pool,
+            parallel,
+            fixed,
+            one_column: options.one_column,
+            sample: OnceLock::new(),
+        })
+    }
+
+    /// The penalty of both columns of weights that stands for one of their difference: half a column's square each.
+    pub fn penalty(&self, l2: f64) -> f64 {
+        if self.one_column { 2.0 * l2 } else { l2 }
+    }
+
+    /// Runs `work` in the fit's own pool, if it has one and the work is worth it.
+    pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        inside(self.pool.as_ref(), self.parallel, work)
+    }
+
+    /// What the preconditioner is made from, made once.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn sample(&self, cancel: &Cancel) -> Result<Option<&Sample>> {
+        if self.sample.get().is_none() {
+            let source = Source {
+                data: &self.data(),
+                mean: &self.mean,
+                scale: &self.scale,
+                free_bias: self.fixed.is_none(),
+                parallel: self.parallel,
+            };
+            let sample = self.inside(|| Sample::new(&source, cancel))?;
+            // Only this thread can have filled it meanwhile.
+            let _ = self.sample.set(sample);
+        }
+        Ok(self.sample.get().and_then(Option::as_ref))
+    }
+
+    /// A direction without what must not move.
+    pub fn held(&self, mut v: Vec<f64>) -> Vec<f64> {
+        if self.fixed.is_some() {
+            v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = 0.0);
+        }
+        v
+    }
+
+    /// Weights and bias as the rows take them, in float32, of an inner vector.
+    fn narrow(&self, w: &[f64]) -> (Vec<f32>, Vec<f32>) {
+        let columns = self.columns;
+        let mut weights = Vec::with_capacity(self.classes * columns);
+        let mut bias = Vec::with_capacity(self.classes);
+        for w in w.chunks_exact(columns + 1) {
+            let mut shift = 0.0;
+            for ((&w, &scale), &mean) in w.iter().zip(&self.scale).zip(&self.mean) {
+                let rounded = (w * scale) as f32;
+                shift += f64::from(rounded) * mean;
+                weights.push(rounded);
+            }
+            bias.push((w[columns] - shift) as f32);
+        }
+        (weights, bias)
+    }
+
+    /// Into `out` the Hessian, penalty included, times `v`.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn curve(&self, curvature: &Curvature, v: &[f64], l2: f64, out: &mut [f64], cancel: &Cancel) -> Result<()> {
+        let columns = self.columns;
+        // Float32 has a small range; directions near the optimum do not.
+        let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
+        let scaled: Vec<f64> = v.iter().map(|v| v / largest).collect();
+        let (weights, bias) = self.narrow(&scaled);
+        let mut sums = vec![0.0; self.classes * columns];
+        let mut bias_sums = vec![0.0; self.classes];
+        self.inside(|| curvature.product(&self.x, &weights, &bias, &mut sums, &mut bias_sums, cancel))?;
+        for (c, (out, v)) in out.chunks_exact_mut(columns + 1).zip(v.chunks_exact(columns + 1)).enumerate() {
+            let sums = &sums[c * columns..(c + 1) * columns];
+            for k in 0..columns {
+                out[k] = (sums[k] - bias_sums[c] * self.mean[k]) * self.scale[k] * largest + l2 * v[k];
+            }
+            out[columns] = if self.fixed.is_some() { 0.0 } else { bias_sums[c] * largest };
+        }
+        Ok(())
+    }
+
+    /// What a pass goes over.
+    pub fn data(&self) -> Data<'_> {
+        Data { x: self.x, columns: self.columns, y: self.y, classes: self.classes, weights: self.weights.as_deref() }
+    }
+
+    /// Parameters of the features as they are, from inner ones.
+    pub fn outer(&self, w: &[f64]) -> (Array2<f64>, Array1<f64>) {
+        let mut weights = Array2::zeros((self.classes, self.columns));
+        let mut bias = Array1::zeros(self.classes);
+        for (c, w) in w.chunks_exact(self.columns + 1).enumerate() {
+            let mut shift = 0.0;
+            for k in 0..self.columns {
+                weights[[c, k]] = w[k] * self.scale[k];
+                shift += weights[[c, k]] * self.mean[k];
+            }
+            bias[c] = w[self.columns] - shift;
+        }
+        (weights, bias)
+    }
+
+    /// Inner parameters of outer ones.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`].
+    pub fn inner(&self, weights: &Array2<f64>, bias: &Array1<f64>) -> Result<Vec<f64>> {
+        let check = |what, expected, found| match expected == found {
+            true => Ok(()),
+            false => Err(Error::DimensionMismatch { what, expected, found }),
+        };
+        check("classes of the start", self.classes, weights.nrows())?;
+        check("columns of the start", self.columns, weights.ncols())?;
+        check("bias of the start", self.classes, bias.len())?;
+        let mut w = Vec::with_capacity(self.classes * (self.columns + 1));
+        for (weights, &bias) in weights.outer_iter().zip(bias) {
+            // Also over constant columns, whose part of the score becomes bias.
+            let shift: f64 = weights.iter().zip(&self.mean).map(|(w, m)| w * m).sum();
+            w.extend(weights.iter().zip(&self.scale).map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 }));
+            w.push(bias + shift);
+        }
+        // The same added to all classes changes no probability; the optimum has none of it.
+        for k in 0..self.columns {
+            let mean = w.iter().skip(k).step_by(self.columns + 1).sum::<f64>() / self.classes as f64;
+            w.iter_mut().skip(k).step_by(self.columns + 1).for_each(|w| *w -= mean);
+        }
+        self.hold(&mut w);
+        Ok(w)
+    }
+
+    /// Puts a given bias where it belongs.
+    fn hold(&self, w: &mut [f64]) {
+        if let Some(fixed) = &self.fixed {
+            w.chunks_exact_mut(self.columns + 1).zip(fixed).for_each(|(w, b)| w[self.columns] = *b);
+        }
+    }
+
+    /// Objective, gradient and dual bound at `w`; `exact` in float64 throughout.
+    #[allow(clippy::too_many_arguments, reason = "the pass's buffers and the gradient are reused by the caller")]
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn evaluate(
+        &self,
+        pass: &mut Pass,
+        exact: bool,
+        w: &[f64],
+        l2: f64,
+        gradient: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<Value> {
+        let columns = self.columns;
+        let data = self.data();
+        let sums = if exact {
+            let (weights, bias) = self.outer(w);
+            let weights = weights.into_raw_vec_and_offset().0;
+            let bias = bias.into_raw_vec_and_offset().0;
+            self.inside(|| pass.run_exactly(&data, &weights, &bias, cancel))?
+        } else {
+            let (weights, bias) = self.narrow(w);
+            self.inside(|| pass.run(&data, &weights, &bias, cancel))?
+        };
+
+        let loss = sums.loss / self.total;
+        let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
+        for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
+            let bias_gradient = if self.fixed.is_some() { 0.0 } else { sums.bias_gradient[c] };
+            let (w, raw) = (&w[c * (columns + 1)..], &sums.gradient[c * columns..]);
+            for k in 0..columns {
+                let data_gradient = (raw[k] - bias_gradient * self.mean[k]) * self.scale[k] / self.total;
+                inner_product += w[k] * data_gradient;
+                square += w[k] * w[k];
+                gradient[k] = data_gradient + l2 * w[k];
+                norm += gradient[k] * gradient[k];
+            }
+            gradient[columns] = bias_gradient / self.total;
+            bias_product += w[columns] * gradient[columns];
+        }
+        let objective = loss + 0.5 * l2 * square;
+        let separated = sums.separated;
+        let spread = pass.active().map(|active| active.spread).sum::<f64>() / self.total;
+        let bound = match l2 > 0.0 {
+            true => {
+                let entropy = loss - inner_product - bias_product;
+                objective - self.gap(w, gradient, l2, norm, bias_product, entropy)
+            }
+            false => f64::NEG_INFINITY,
+        };
+        let bias_gradient = gradient.iter().skip(columns).step_by(columns + 1).fold(0f64, |most, g| most.max(g.abs()));
+        let bias_gap = if l2 > 0.0 { (objective - bound - norm / (2.0 * l2)).max(0.0) } else { 0.0 };
+        Ok(Value { objective, bound, bias_gradient, bias_gap, separated, norm: norm.sqrt(), spread })
+    }
+
+    /// Distance of the objective to the dual value at the probabilities P of this point, mixed with constant ones, q, by
+    /// as much (`theta`) as it takes for the class totals to be right:
+    /// `D = (1 - theta) H(P) + theta H(q) - |X'(P' - Y)|^2 / 2 l2`, where H is the mean entropy, which is concave.
+    fn gap(&self, w: &[f64], gradient: &[f64], l2: f64, norm: f64, bias_product: f64, entropy: f64) -> f64 {
+        let columns = self.columns;
+        let bias_gradient = |c: usize| gradient[c * (columns + 1) + columns];
+        // Totals of P are shares + bias_gradient; (1 - theta) times them must not exceed the shares.
+        let keep = (0..self.classes)
+            .map(|c| self.shares[c] / (self.shares[c] + bias_gradient(c)).max(f64::MIN_POSITIVE))
+            .fold(1.0, f64::min);
+        let theta = 1.0 - keep;
+        let mut gap = norm / (2.0 * l2) + bias_product;
+        if theta > 0.0 {
+            let constant_entropy: f64 = (0..self.classes)
+                .map(|c| (self.shares[c] - keep * (self.shares[c] + bias_gradient(c))) / theta)
+                .map(|q| if q > 0.0 { -q * q.ln() } else { 0.0 })
+                .sum();
+            gap += theta * (entropy - constant_entropy);
+            // |G'|^2 - |G|^2 for G' = G - theta (G + K), with K the class sums.
+            let mut change = 0.0;
+            for c in 0..self.classes {
+                let at = c * (columns + 1);
+                for k in 0..columns {
+                    let g = gradient[at + k] - l2 * w[at + k];
+                    let step = theta * (g + self.class_sums[c * columns + k]);
+                    change += step * (step - 2.0 * g);
+                }
+            }
+            gap += change / (2.0 * l2);
+        }
+        gap
+    }
+
+    /// The optimum for an infinite penalty: no weights, the bias tells the shares.
+    pub fn prior(&self) -> Vec<f64> {
+        let mut w = vec![0.0; self.classes * (self.columns + 1)];
+        for (c, share) in self.shares.iter().enumerate() {
+            w[c * (self.columns + 1) + self.columns] = share.ln();
+        }
+        self.hold(&mut w);
+        w
+    }
+
+    /// The inverse of the Hessian's diagonal, were every row's probabilities the shares of the classes.
+    pub fn diagonal(&self, v: &[f64], l2: f64) -> Vec<f64> {
+        let mut out = Vec::with_capacity(v.len());
+        for (c, v) in v.chunks_exact(self.columns + 1).enumerate() {
+            let spread = self.shares[c] * (1.0 - self.shares[c]);
+            // A column of nearly no variance would otherwise get a step that says nothing about its neighbours.
+            out.extend(v.iter().zip(&self.variance).map(|(v, variance)| v / (spread * variance + l2).max(1e-12)));
+            out.push(v[self.columns] / spread);
+        }
+        out
+    }
+}
+
+/// `to += factor * v`.
+pub fn add(to: &mut [f64], factor: f64, v: &[f64]) {
+    to.iter_mut().zip(v).for_each(|(to, v)| *to += factor * v);
+}
+
+/// The inner product, in eight running sums, so that the compiler may use vectors; always in the same order.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+}
+
+/// Runs `work` in the fit's own pool, if it has one and the work is worth it.
+fn inside<R: Send>(pool: Option<&rayon::ThreadPool>, parallel: bool, work: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) if parallel => pool.install(work),
+        _ => work(),
+    }
+}
+
+/// Checks a penalty.
+///
+/// # Errors
+/// [`Error::InvalidOption`].
+pub fn check_l2(l2: f64) -> Result<()> {
+    match l2.is_finite() && l2 >= 0.0 {
+        true => Ok(()),
+        false => {
+            Err(Error::InvalidOption { option: "l2", value: l2.to_string(), must: "it must be a number of at least 0" })
+        }
+    }
+}
+
+/// Checks that labels count classes.
+///
+/// # Errors
+/// [`Error::LabelOutside`].
+pub fn check_labels(y: &[u32], classes: usize) -> Result<()> {
+    match y.iter().position(|&label| label as usize >= classes) {
+        Some(row) => Err(Error::LabelOutside { row, label: y[row].into(), classes }),
+        None => Ok(()),
+    }
+}
+
+/// Sample and class weights multiplied, or none.
+fn row_weights(y: &[u32], classes: usize, options: &FitOptions) -> Result<Option<Vec<f32>>> {
+    let check = |option, what, weights: &[f32], expected: usize| {
+        if weights.len() != expected {
+            return Err(Error::DimensionMismatch { what, expected, found: weights.len() });
+        }
+        match weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            Some(weight) => {
+                let must = "weights must be finite and at least 0";
+                Err(Error::InvalidOption { option, value: weight.to_string(), must })
+            }
+            None => Ok(()),
+        }
+    };
+    let mut weights = None;
+    if let Some(samples) = &options.sample_weights {
+        check("sample_weights", "sample weights", samples, y.len())?;
+        weights = Some(samples.clone());
+    }
+    if let Some(factors) = &options.class_weights {
+        check("class_weights", "class weights", factors, classes)?;
+        let weights = weights.get_or_insert_with(|| vec![1.0; y.len()]);
+        weights.iter_mut().zip(y).for_each(|(weight, &label)| *weight *= factors[label as usize]);
+    }
+    Ok(weights)
+}
+
+/// The first value that is not finite; looked for only if a sum over it says that there is one.
+fn non_finite_in(
+    x: &Rows,
+    rows: usize,
+    columns: usize,
+    mean: &[f64],
+    deviation: &[f64],
+) -> Result<Option<(usize, usize, f32)>> {
+    if mean.iter().chain(deviation).all(|value| value.is_finite()) {
+        return Ok(None);
+    }
+    let mut scratch = Vec::new();
+    for row in 0..rows {
+        let values = x.block(row, row + 1, columns, &mut scratch)?;
+        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+            return Ok(Some((row, column, values[column])));
+        }
+    }
+    Ok(None)
+}
