@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 NEED := sh src/native/need.sh
 
-.PHONY: help native build demo test bench install lint clean
+.PHONY: help native build sdk demo test bench install install-sdk dist lint clean
 
 help:
 	@echo 'make native    fetch ONNX Runtime and libtorch into .native (once; 0.6 GB to download, 0.55 GB kept)'
@@ -13,6 +13,8 @@ help:
 	@echo 'make bench     the measurements quoted in docs/results.md'
 	@echo 'make lint      rustfmt and clippy, warnings are errors'
 	@echo 'make install   into PREFIX (default /usr/local; DESTDIR is honoured): byol, libbyol, headers, native libraries'
+	@echo 'make install-sdk  the same without the command and libtorch: what a host application needs (C, C++, Go, Swift)'
+	@echo 'make dist      target/dist/byol-VERSION-SYSTEM.tar.gz: what install-sdk installs, to be unpacked anywhere'
 	@echo 'make clean     remove what was built; .native stays (rm -r .native)'
 	@echo
 	@echo 'Without training, and so without libtorch: cargo build --release, cargo test --release'
@@ -46,6 +48,17 @@ lint: native
 
 install: build
 	sh src/native/install.sh '$(DESTDIR)$(PREFIX)'
+
+sdk:
+	@$(NEED) python3 pip cargo cc
+	@python3 src/native/fetch.py onnxruntime
+	cargo build --release -p byol-ffi
+
+install-sdk: sdk
+	sh src/native/install.sh '$(DESTDIR)$(PREFIX)' sdk
+
+dist: sdk
+	sh src/native/dist.sh
 
 clean:
 	cargo clean
