@@ -55,6 +55,15 @@ fn the_library_exports_the_functions_of_the_header_and_nothing_else() {
 }
 
 #[test]
+fn the_header_for_cpp_covers_every_function() {
+    let hpp = fs::read_to_string(root().join("include/byol.hpp")).expect("include/byol.hpp");
+    for name in declared() {
+        let closes = name.ends_with("_close") && hpp.contains(&format!(", {name}>"));
+        assert!(closes || hpp.contains(&format!("{name}(")), "byol.hpp does not offer {name}");
+    }
+}
+
+#[test]
 fn the_library_has_its_soname_stays_loaded_and_needs_only_the_system() {
     let dynamic = output("readelf", &[Path::new("-d"), &libbyol()]);
     assert!(dynamic.contains("Library soname: [libbyol.so.0]"), "{dynamic}");
