@@ -110,6 +110,13 @@ fn the_header_compiles_alone_and_twice_in_every_standard_of_c_and_cpp() {
     let twice = format!("#include \"byol.h\"\n#include \"byol.h\"\n{body}");
     let c = [write("alone.c", &alone), write("twice.c", &twice)];
     let cpp = [write("alone.cc", &alone), write("twice.cc", &twice)];
+    let units = [
+        write("first.c", &alone),
+        write(
+            "second.c",
+            "#include \"byol.h\"\nunsigned version(void);\nunsigned version(void) { return byol_version(); }\n",
+        ),
+    ];
     let include = root().join("include");
     let check = |compiler: &str, standard: &str, extra: &[&str], file: &PathBuf| {
         let output = Command::new(compiler)
@@ -131,6 +138,11 @@ fn the_header_compiles_alone_and_twice_in_every_standard_of_c_and_cpp() {
         compilers.push(("clang", "clang++"));
     }
     for (cc, cxx) in compilers {
+        // Two translation units in one program: nothing is defined twice.
+        let mut link = Command::new(cc);
+        link.args(["-std=c99", "-r", "-nostdlib"]).args(WARNINGS).arg("-I").arg(&include).args(&units);
+        let output = link.arg("-o").arg(folder.path().join("both.o")).output().unwrap_or_else(|e| panic!("{cc}: {e}"));
+        assert!(output.status.success(), "{cc}: {}", String::from_utf8_lossy(&output.stderr));
         for file in &c {
             for standard in ["c99", "c11", "c17", "c2x"] {
                 check(cc, standard, &["-Wstrict-prototypes", "-Wmissing-field-initializers"], file);
