@@ -23,7 +23,12 @@
  *   by exec or _exit, as POSIX asks of children of programs with threads: exit runs ONNX Runtime's own destructors,
  *   which wait for threads that the child does not have.
  * - libbyol prints nothing, opens no socket, and reads no file but those it is given, ONNX Runtime's library and what
- *   the system tells about the processor.
+ *   the system tells about the processor. ONNX Runtime's official builds for Linux report to their maker
+ *   unless ORT_DISABLE_TELEMETRY is set when they start; libbyol sets it to 1, in the process's environment, where it is
+ *   not set (as setenv does: set it yourself before you start threads that read the environment). Where HOME is not set,
+ *   ONNX Runtime may ask the system for the user's home folder.
+ * - Memory. What the caller's sizes decide ends in BYOL_E_NO_MEMORY when it can't be had. When the process has none left
+ *   even for small things, Rust ends it by abort, and ONNX Runtime may end it while it opens an encoder.
  *
  * In C++ the functions are C functions; none throws.
  */
@@ -985,7 +990,8 @@ BYOL_API BYOL_NODISCARD byol_status byol_shutdown(struct byol_error *error);
  * `level` is the most that is wanted: BYOL_LOG_OFF, BYOL_LOG_ERROR or BYOL_LOG_INFO. When the function returns, no
  * thread is inside the callback that was there before, and its `drop` (which may be NULL) has been called.
  *
- * Ownership: `user` is the caller's until `drop` is called with it, also when this call fails.
+ * Ownership: `user` is the library's from success until `drop` is called with it, once. When this call fails, `drop`
+ * does not run, and `user` stays the caller's.
  * Threads: any, but not from inside the callback. Errors: INVALID_ARG, REENTRANT. @since 0.1.0
  */
 BYOL_API

@@ -462,7 +462,7 @@ fn check(head: &Head, encoder: &byol_serve::encoder::Encoder) -> Result<()> {
 }
 
 /// Rows in pieces, so that what is computed from them needs little memory; each with the number of its first row.
-fn chunks(features: ArrayView2<f32>) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
+pub(crate) fn chunks(features: ArrayView2<f32>) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
     const ROWS: usize = 1024;
     let rows = features.nrows();
     (0..rows).step_by(ROWS).map(move |first| {

@@ -187,7 +187,9 @@ impl Source<'_> {
                     return Err(Fault::argument("source has both path and data; set one"));
                 }
                 Some(path) => Place::File(PathBuf::from(path)),
-                None if source.data.is_null() => return Err(Fault::null("source.path and source.data")),
+                None if source.data.is_null() => {
+                    return Err(Fault::new(BYOL_E_NULL_POINTER, "source has neither path nor data; set one"));
+                }
                 None => Place::Memory(pointer::slice(source.data, source.data_len, "source.data")?),
             };
             Ok(Self { place, sha256: sha256.map(str::to_ascii_lowercase) })

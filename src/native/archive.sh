@@ -14,8 +14,9 @@ comm -12 "$folder/mentioned" "$folder/defined" >"$folder/roots"
 # shellcheck disable=SC2046
 ld -r --gc-sections --force-group-allocation $(sed 's/^/-u /' "$folder/roots") "$1" -o "$folder/all.o"
 # The standard library's objects carry LLVM bitcode beside their code. It is of no use here, and an ar or nm that has the
-# plugin of another LLVM ends with an error on it.
-objcopy --wildcard --keep-global-symbol='byol_*' --strip-debug \
+# plugin of another LLVM ends with an error on it. And --strip-unneeded takes the undefined symbols that nothing refers to
+# any more: they are strong here, and weak in the next Rust archive.
+objcopy --wildcard --keep-global-symbol='byol_*' --strip-unneeded \
     --remove-section=.llvmbc --remove-section=.llvmcmd "$folder/all.o" "$folder/byol.o"
 rm -f "$2"
 ar rcs "$2" "$folder/byol.o"

@@ -128,6 +128,7 @@ impl Runtime {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        refuse_telemetry();
         let library = load(options.library.as_deref())?;
         let version = version_of(&library).unwrap_or_else(|| format!("1.{OLDEST_API} or newer"));
         let failed = |why: String| Error::runtime(&library, 1, format!("ONNX Runtime does not start: {why}"));
@@ -184,6 +185,20 @@ impl fmt::Debug for Runtime {
             .field("version", &self.version)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
+    }
+}
+
+/// Keeps ONNX Runtime's official builds for Linux from writing an identifier of the device and a store of events below
+/// the user's home, and from reporting to their maker, which they do from the moment their environment is made: before
+/// the call that switches telemetry off can be made. Only this variable, set before, stops all of it. Who has set it
+/// keeps what was set.
+#[allow(unsafe_code, reason = "there is no other way in, and the Rust library and the command need it as libbyol does")]
+fn refuse_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if env::var_os(VARIABLE).is_none() {
+        // SAFETY: once per process, under the lock of RUNTIME. Rust's own readers are excluded by std; a host that reads
+        // variables in C on another thread just then is told of it in byol.h.
+        unsafe { env::set_var(VARIABLE, "1") };
     }
 }
 
