@@ -45,7 +45,8 @@ unsafe impl Versioned for byol_metrics {
 
 /// Sets `size` bytes at `metrics`, which is sizeof(byol_metrics) in the caller's header, to what BYOL_METRICS_INIT is.
 ///
-/// Does nothing when `metrics` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `metrics` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_metrics_init(metrics: *mut byol_metrics, size: usize) {
     // SAFETY: the caller owns `size` bytes at `metrics`.

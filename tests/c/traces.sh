@@ -71,7 +71,7 @@ echo "threads: 1 on one processor, $all on $(nproc): ok"
 
 # A cgroup with half a processor, where this machine lets us make one.
 group=/sys/fs/cgroup/byol-test-$$
-if mkdir "$group" 2>/dev/null && echo '50000 100000' >"$group/cpu.max" 2>/dev/null; then
+if mkdir "$group" 2>/dev/null && [ -f "$group/cgroup.procs" ] && [ -f "$group/cpu.max" ] && echo '50000 100000' >"$group/cpu.max" 2>/dev/null; then
     half=$(sh -c "echo \$\$ >$group/cgroup.procs; exec $place/features $place/encoder.onnx" | threads)
     rmdir "$group"
     [ "$half" = 1 ] || { echo "$half threads in a cgroup of half a processor"; exit 1; }
