@@ -34,7 +34,7 @@ swift() {
     shift
     BYOL_INSIDE="PKG_CONFIG_PATH=/byol/$out LD_LIBRARY_PATH=/byol/target/release BYOL_TEST_ENCODER=/byol/$out/encoder.onnx
         BYOL_TEST_LAYOUT=/byol/$out/layout.tsv BYOL_TEST_HEADER=/byol/include/byol.h
-        BYOL_TEST_GOLDEN=/byol/tests/data/golden $variables" \
+        BYOL_TEST_ROOT=/byol $variables" \
         sh tests/swift/inside.sh /byol/bindings/swift swift "$@"
 }
 swift '' format lint --strict --recursive Sources Tests Package.swift
