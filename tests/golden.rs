@@ -49,11 +49,11 @@ fn opinion(out: &mut String, what: &str, head: &Head, features: &Features) {
 
 fn vectors() -> (String, Head) {
     let mut out = String::new();
-    let encoder = Encoder::open(&runtime(), &data("encoder/uint8.onnx"), &EncoderOptions::default()).expect("an encoder");
+    let encoder =
+        Encoder::open(&runtime(), &data("encoder/uint8.onnx"), &EncoderOptions::default()).expect("an encoder");
     let n = encoder.dimension();
     let mut values = Array2::zeros((COUNT, n));
-    let paths: Vec<PathBuf> =
-        (0..COUNT).map(|i| data(&format!("pictures/{}/{}.png", NAMES[i / 4], i % 4))).collect();
+    let paths: Vec<PathBuf> = (0..COUNT).map(|i| data(&format!("pictures/{}/{}.png", NAMES[i / 4], i % 4))).collect();
     let slice = values.as_slice_mut().expect("one piece");
     encoder.extract_files(&paths, slice, n, None, &Cancel::new()).expect("features");
     for (i, features) in values.outer_iter().enumerate() {
