@@ -51,13 +51,11 @@ example c "$out/c-embed" "$out/c-teach"
 grep -q 'nearest: tests/data/pictures/' "$out/c.embed"
 grep -q '^3 classes, 9 pictures learned' "$out/c.teach"
 
-if [ -e include/byol.hpp ]; then
-    for program in embed teach; do
-        # shellcheck disable=SC2086
-        ${CXX:-c++} -std=c++17 $warnings examples/cpp/$program.cpp -o "$out/cpp-$program" $link
-    done
-    example cpp "$out/cpp-embed" "$out/cpp-teach"
-fi
+for program in embed teach; do
+    # shellcheck disable=SC2086
+    ${CXX:-c++} -std=c++17 $warnings examples/cpp/$program.cpp -o "$out/cpp-$program" $link
+done
+example cpp "$out/cpp-embed" "$out/cpp-teach"
 
 cargo build --release --quiet --example embed --example teach
 example rust target/release/examples/embed target/release/examples/teach

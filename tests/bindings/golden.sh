@@ -16,11 +16,9 @@ warnings='-O2 -Wall -Wextra -Wpedantic -Werror'
 # shellcheck disable=SC2086
 ${CC:-cc} -std=c11 $warnings -Iinclude tests/bindings/golden.c -o "$out/c" -Ltarget/release -lbyol
 "$out/c" . >"$out/c.txt"
-if [ -e tests/bindings/golden.cpp ]; then
-    # shellcheck disable=SC2086
-    ${CXX:-c++} -std=c++17 $warnings -Iinclude tests/bindings/golden.cpp -o "$out/cpp" -Ltarget/release -lbyol
-    "$out/cpp" . >"$out/cpp.txt"
-fi
+# shellcheck disable=SC2086
+${CXX:-c++} -std=c++17 $warnings -Iinclude tests/bindings/golden.cpp -o "$out/cpp" -Ltarget/release -lbyol
+"$out/cpp" . >"$out/cpp.txt"
 BYOL_TEST_GOLDEN="$PWD/$out/rust.txt" cargo test --release --quiet --test golden >"$out/rust.log" 2>&1 || { cat "$out/rust.log"; exit 1; }
 failed=0
 skip() {
