@@ -40,10 +40,10 @@ fn opinion(out: &mut String, what: &str, head: &Head, features: &Features) {
     let logits = head.logits(features.values.view()).expect("logits");
     let probabilities = head.probabilities(features.values.view()).expect("probabilities");
     let best = head.predict(features.values.view()).expect("labels");
-    for i in 0..COUNT {
+    for (i, best) in best.iter().enumerate() {
         row(out, &format!("{what}.logits"), i, logits.row(i));
         row(out, &format!("{what}.probabilities"), i, probabilities.row(i));
-        writeln!(out, "{what}.label {i} {}", head.labels[best[i].label]).expect("a string");
+        writeln!(out, "{what}.label {i} {}", head.labels[best.label]).expect("a string");
     }
 }
 
