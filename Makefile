@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 NEED := sh src/native/need.sh
 
-.PHONY: help native build demo test bench install lint clean
+.PHONY: help native build sdk demo test bench soak install install-sdk dist lint clean
 
 help:
 	@echo 'make native    fetch ONNX Runtime and libtorch into .native (once; 0.6 GB to download, 0.55 GB kept)'
@@ -11,8 +11,11 @@ help:
 	@echo 'make demo      learn from pictures, export, classify from C: everything, in minutes'
 	@echo 'make test      every test, Rust and C'
 	@echo 'make bench     the measurements quoted in docs/results.md'
+	@echo 'make soak      the long tests of libbyol: 10^6 open and close, 1000 ends of each kind, every allocation (an hour)'
 	@echo 'make lint      rustfmt and clippy, warnings are errors'
 	@echo 'make install   into PREFIX (default /usr/local; DESTDIR is honoured): byol, libbyol, headers, native libraries'
+	@echo 'make install-sdk  the same without the command and libtorch: what a host application needs (C, C++, Go, Swift)'
+	@echo 'make dist      target/dist/byol-VERSION-SYSTEM.tar.gz: what install-sdk installs, to be unpacked anywhere'
 	@echo 'make clean     remove what was built; .native stays (rm -r .native)'
 	@echo
 	@echo 'Without training, and so without libtorch: cargo build --release, cargo test --release'
@@ -39,6 +42,13 @@ bench: native
 	@$(NEED) cargo cc c++
 	cargo bench --workspace --features train
 
+soak: sdk
+	cargo build --release
+	BYOL_SOAK=1000000 BYOL_ONLY='soak close latency threads' sh tests/c/run.sh
+	cat target/tests/c/soak.log target/tests/c/close.log target/tests/c/latency.log
+	BYOL_LEAVE=1000 sh tests/c/leave.sh
+	BYOL_MEMORY_FINE=1 sh tests/c/memory.sh
+
 lint: native
 	@$(NEED) cargo cc c++ rustfmt clippy
 	cargo fmt --all --check
@@ -46,6 +56,17 @@ lint: native
 
 install: build
 	sh src/native/install.sh '$(DESTDIR)$(PREFIX)'
+
+sdk:
+	@$(NEED) python3 pip cargo cc
+	@python3 src/native/fetch.py onnxruntime
+	cargo build --release -p byol-ffi
+
+install-sdk: sdk
+	sh src/native/install.sh '$(DESTDIR)$(PREFIX)' sdk
+
+dist: sdk
+	sh src/native/dist.sh
 
 clean:
 	cargo clean

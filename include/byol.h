@@ -23,7 +23,12 @@
  *   by exec or _exit, as POSIX asks of children of programs with threads: exit runs ONNX Runtime's own destructors,
  *   which wait for threads that the child does not have.
  * - libbyol prints nothing, opens no socket, and reads no file but those it is given, ONNX Runtime's library and what
- *   the system tells about the processor.
+ *   the system tells about the processor. ONNX Runtime's official builds for Linux report to their maker
+ *   unless ORT_DISABLE_TELEMETRY is set when they start; libbyol sets it to 1, in the process's environment, where it is
+ *   not set (as setenv does: set it yourself before you start threads that read the environment). Where HOME is not set,
+ *   ONNX Runtime may ask the system for the user's home folder.
+ * - Memory. What the caller's sizes decide ends in BYOL_E_NO_MEMORY when it can't be had. When the process has none left
+ *   even for small things, Rust ends it by abort, and ONNX Runtime may end it while it opens an encoder.
  *
  * In C++ the functions are C functions; none throws.
  */
@@ -907,14 +912,15 @@ extern "C" {
 /**
  * Sets `size` bytes at `error`, which is sizeof(byol_error) in the caller's header, to what BYOL_ERROR_INIT is.
  *
- * Does nothing when `error` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `error` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
  */
 BYOL_API void byol_error_init(struct byol_error *error, size_t size);
 
 /**
  * The library's version as one number, as BYOL_VERSION_NUMBER is the header's: major * 1000000 + minor * 1000 + patch.
  *
- * Threads: any. Errors: none. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: none. @since 0.1.0
  */
 BYOL_API uint32_t byol_version(void);
 
@@ -929,7 +935,7 @@ BYOL_API const char *byol_version_string(void);
  * Checks that this library can serve a program that was compiled with the header of version `major`.`minor`: pass
  * BYOL_VERSION_MAJOR and BYOL_VERSION_MINOR. It can when the major versions are equal and the library is not older.
  *
- * Threads: any. Errors: ABI. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: ABI. @since 0.1.0
  */
 BYOL_API BYOL_NODISCARD byol_status byol_abi_check(uint32_t major, uint32_t minor, struct byol_error *error);
 
@@ -959,14 +965,14 @@ BYOL_API const char *byol_status_name(byol_status status);
 /**
  * 1 when the same call may succeed later without any change by the caller (memory, files, time), else 0.
  *
- * Threads: any. Errors: none. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: none. @since 0.1.0
  */
 BYOL_API int32_t byol_status_is_retryable(byol_status status);
 
 /**
  * How many handles of a kind (BYOL_KIND_*) are open; 0 for an unknown kind. For tests that look for leaks.
  *
- * Threads: any. Errors: none; 0 in a forked child. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: none; 0 in a forked child. @since 0.1.0
  */
 BYOL_API uint64_t byol_live_handles(uint32_t kind);
 
@@ -975,7 +981,8 @@ BYOL_API uint64_t byol_live_handles(uint32_t kind);
  * BYOL_E_SHUTDOWN. For hosts that want to see an end; nobody needs to call it. Calls that still run finish, and what
  * they use stays until then. ONNX Runtime stays loaded, because unloading it is not safe. A second call does nothing.
  *
- * Threads: any, but not from inside the log callback. Errors: REENTRANT. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any, but not from inside the log callback. Errors: REENTRANT.
+ * @since 0.1.0
  */
 BYOL_API BYOL_NODISCARD byol_status byol_shutdown(struct byol_error *error);
 
@@ -985,7 +992,8 @@ BYOL_API BYOL_NODISCARD byol_status byol_shutdown(struct byol_error *error);
  * `level` is the most that is wanted: BYOL_LOG_OFF, BYOL_LOG_ERROR or BYOL_LOG_INFO. When the function returns, no
  * thread is inside the callback that was there before, and its `drop` (which may be NULL) has been called.
  *
- * Ownership: `user` is the caller's until `drop` is called with it, also when this call fails.
+ * Ownership: `user` is the library's from success until `drop` is called with it, once. When this call fails, `drop`
+ * does not run, and `user` stays the caller's.
  * Threads: any, but not from inside the callback. Errors: INVALID_ARG, REENTRANT. @since 0.1.0
  */
 BYOL_API
@@ -1013,21 +1021,22 @@ byol_status byol_cancel_create(uint64_t timeout_ms,
  * Stops all calls that run with the token, and those that come: they end with BYOL_E_CANCELLED, usually within
  * milliseconds, at the latest when the batch that is being computed is done.
  *
- * Threads: any, but not from a signal handler: it takes a lock. Errors: HANDLE. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any, but not from a signal handler: it takes a lock. Errors: HANDLE.
+ * @since 0.1.0
  */
 BYOL_API BYOL_NODISCARD byol_status byol_cancel_trigger(struct byol_cancel token, struct byol_error *error);
 
 /**
  * Takes byol_cancel_trigger back, so that the token can be used again. A deadline stays.
  *
- * Threads: any. Errors: HANDLE. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: HANDLE. @since 0.1.0
  */
 BYOL_API BYOL_NODISCARD byol_status byol_cancel_reset(struct byol_cancel token, struct byol_error *error);
 
 /**
  * Closes a token. Calls that run with it go on and can't be stopped through it any more. Closing `{0}` does nothing.
  *
- * Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
  */
 BYOL_API byol_status byol_cancel_close(struct byol_cancel token, struct byol_error *error);
 
@@ -1035,7 +1044,8 @@ BYOL_API byol_status byol_cancel_close(struct byol_cancel token, struct byol_err
  * Sets `size` bytes at `options`, which is sizeof(byol_runtime_options) in the caller's header, to what
  * BYOL_RUNTIME_OPTIONS_INIT is.
  *
- * Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_runtime_options_init(struct byol_runtime_options *options, size_t size);
 
@@ -1056,25 +1066,26 @@ byol_status byol_runtime_create(const struct byol_runtime_options *options,
 /**
  * Closes a runtime handle. ONNX Runtime itself stays. Closing `{0}` does nothing.
  *
- * Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
  */
 BYOL_API byol_status byol_runtime_close(struct byol_runtime runtime, struct byol_error *error);
 
 /**
  * Sets `size` bytes at `source`, which is sizeof(byol_source) in the caller's header, to what BYOL_SOURCE_INIT is.
  *
- * Does nothing when `source` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `source` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_source_init(struct byol_source *source, size_t size);
 
 /**
- * Sets `size` bytes at `info`, which is sizeof(byol_model_info) in the caller's header, to what BYOL_MODEL_INFO_INIT is.
+ * Sets `size` bytes at `info`, which is sizeof(byol_model_info) in the caller's header, to what BYOL_MODEL_INFO_INIT
+ * is.
  *
- * Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
  */
-BYOL_API
-void byol_model_info_init(struct byol_model_info *info,
-                          size_t size);
+BYOL_API void byol_model_info_init(struct byol_model_info *info, size_t size);
 
 /**
  * Reads what a model file says of itself. Nothing of it is run, and ONNX Runtime is not needed.
@@ -1089,19 +1100,20 @@ byol_status byol_model_inspect(const struct byol_source *source,
                                struct byol_error *error);
 
 /**
- * Sets `size` bytes at `contract`, which is sizeof(byol_contract) in the caller's header, to what BYOL_CONTRACT_INIT is.
+ * Sets `size` bytes at `contract`, which is sizeof(byol_contract) in the caller's header, to what BYOL_CONTRACT_INIT
+ * is.
  *
- * Does nothing when `contract` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `contract` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
-BYOL_API
-void byol_contract_init(struct byol_contract *contract,
-                        size_t size);
+BYOL_API void byol_contract_init(struct byol_contract *contract, size_t size);
 
 /**
  * Sets `size` bytes at `options`, which is sizeof(byol_encoder_options) in the caller's header, to what
  * BYOL_ENCODER_OPTIONS_INIT is.
  *
- * Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_encoder_options_init(struct byol_encoder_options *options, size_t size);
 
@@ -1109,7 +1121,8 @@ BYOL_API void byol_encoder_options_init(struct byol_encoder_options *options, si
  * Sets `size` bytes at `info`, which is sizeof(byol_encoder_info) in the caller's header, to what
  * BYOL_ENCODER_INFO_INIT is.
  *
- * Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
  */
 BYOL_API void byol_encoder_info_init(struct byol_encoder_info *info, size_t size);
 
@@ -1176,14 +1189,15 @@ byol_status byol_encoder_get_metadata_key(struct byol_encoder encoder,
 /**
  * Closes an encoder. Calls that use it finish; its memory goes with the last of them. Closing `{0}` does nothing.
  *
- * Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
  */
 BYOL_API byol_status byol_encoder_close(struct byol_encoder encoder, struct byol_error *error);
 
 /**
  * Sets `size` bytes at `image`, which is sizeof(byol_image) in the caller's header, to what BYOL_IMAGE_INIT is.
  *
- * Does nothing when `image` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `image` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
  */
 BYOL_API void byol_image_init(struct byol_image *image, size_t size);
 
@@ -1191,7 +1205,8 @@ BYOL_API void byol_image_init(struct byol_image *image, size_t size);
  * Sets `size` bytes at `options`, which is sizeof(byol_extract_options) in the caller's header, to what
  * BYOL_EXTRACT_OPTIONS_INIT is.
  *
- * Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_extract_options_init(struct byol_extract_options *options, size_t size);
 
@@ -1290,7 +1305,8 @@ byol_status byol_extract_tensor(struct byol_encoder encoder,
 /**
  * Sets `size` bytes at `info`, which is sizeof(byol_head_info) in the caller's header, to what BYOL_HEAD_INFO_INIT is.
  *
- * Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
  */
 BYOL_API void byol_head_info_init(struct byol_head_info *info, size_t size);
 
@@ -1367,7 +1383,7 @@ byol_status byol_head_get_label(struct byol_head head,
  * Succeeds when a head belongs to an encoder: it takes features of that length, and was fitted on those of that very
  * file (a head that does not know its encoder passes). byol_head_classify checks it by itself.
  *
- * Threads: any. Errors: HANDLE, WRONG_ENCODER, SHAPE. @since 0.1.0
+ * Ownership: nothing changes hands. Threads: any. Errors: HANDLE, WRONG_ENCODER, SHAPE. @since 0.1.0
  */
 BYOL_API
 BYOL_NODISCARD
@@ -1440,7 +1456,7 @@ byol_status byol_head_classify(struct byol_head head,
 /**
  * Closes a head. Calls that use it finish. Closing `{0}` does nothing.
  *
- * Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
  */
 BYOL_API byol_status byol_head_close(struct byol_head head, struct byol_error *error);
 
@@ -1448,7 +1464,8 @@ BYOL_API byol_status byol_head_close(struct byol_head head, struct byol_error *e
  * Sets `size` bytes at `options`, which is sizeof(byol_fit_options) in the caller's header, to what
  * BYOL_FIT_OPTIONS_INIT is.
  *
- * Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_fit_options_init(struct byol_fit_options *options, size_t size);
 
@@ -1456,7 +1473,8 @@ BYOL_API void byol_fit_options_init(struct byol_fit_options *options, size_t siz
  * Sets `size` bytes at `report`, which is sizeof(byol_fit_report) in the caller's header, to what BYOL_FIT_REPORT_INIT
  * is.
  *
- * Does nothing when `report` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `report` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_fit_report_init(struct byol_fit_report *report, size_t size);
 
@@ -1494,7 +1512,8 @@ byol_status byol_head_fit(const float *features,
 /**
  * Sets `size` bytes at `metrics`, which is sizeof(byol_metrics) in the caller's header, to what BYOL_METRICS_INIT is.
  *
- * Does nothing when `metrics` is NULL or `size` impossible. Threads: any. @since 0.1.0
+ * Does nothing when `metrics` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
  */
 BYOL_API void byol_metrics_init(struct byol_metrics *metrics, size_t size);
 

@@ -55,6 +55,15 @@ fn the_library_exports_the_functions_of_the_header_and_nothing_else() {
 }
 
 #[test]
+fn the_header_for_cpp_covers_every_function() {
+    let hpp = fs::read_to_string(root().join("include/byol.hpp")).expect("include/byol.hpp");
+    for name in declared() {
+        let closes = name.ends_with("_close") && hpp.contains(&format!(", {name}>"));
+        assert!(closes || hpp.contains(&format!("{name}(")), "byol.hpp does not offer {name}");
+    }
+}
+
+#[test]
 fn the_library_has_its_soname_stays_loaded_and_needs_only_the_system() {
     let dynamic = output("readelf", &[Path::new("-d"), &libbyol()]);
     assert!(dynamic.contains("Library soname: [libbyol.so.0]"), "{dynamic}");
@@ -65,6 +74,16 @@ fn the_library_has_its_soname_stays_loaded_and_needs_only_the_system() {
         let system = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
         assert!(system.contains(&name), "libbyol.so needs {name}");
     }
+}
+
+#[test]
+fn the_stripped_library_is_smaller_than_6_megabytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stripped = folder.path().join("libbyol.so");
+    output("strip", &[Path::new("--strip-unneeded"), Path::new("-o"), &stripped, &libbyol()]);
+    let bytes = fs::metadata(&stripped).expect("a file").len();
+    println!("libbyol.so, stripped: {bytes} bytes");
+    assert!(bytes < 6_000_000, "{bytes} bytes");
 }
 
 #[test]
@@ -172,6 +191,8 @@ fn the_programs_in_c_pass() {
     let test = Command::new("sh")
         .arg(root().join("tests/c/run.sh"))
         .env("BYOL_LIB", libbyol().parent().expect("a folder"))
+        // The rest takes longer: tests/c/run.sh runs all of them.
+        .env("BYOL_ONLY", "flow fork init matrix misuse threads")
         .env("BYOL_COMMAND", env!("CARGO_BIN_EXE_byol"))
         .env("BYOL_OUT", Path::new(env!("CARGO_TARGET_TMPDIR")).join("c"))
         .output()

@@ -11,9 +11,10 @@
 //
 // # Building
 //
-// By default the package asks pkg-config for "byol". Two build tags change that: byol_intree takes the header and
-// target/release of the checkout that the package lies in; byol_static, together with it, links libbyol.a, so that the
-// program needs no libbyol.so. ONNX Runtime is loaded at run time either way; [RuntimeOptions] says where it is sought.
+// By default the package asks pkg-config for "byol", which `make install-sdk` installs. Two build tags change that:
+// byol_static links libbyol.a, which pkg-config knows as "byol-static", so that the program needs no libbyol.so;
+// byol_intree takes the header and target/release of the checkout that the package lies in, together with byol_static the
+// archive there. ONNX Runtime is loaded at run time either way; [RuntimeOptions] says where it is sought.
 //
 // # Conventions
 //

@@ -8,10 +8,12 @@ import (
 	"image/color"
 	"math"
 	"os"
+	"os/exec"
 	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -273,23 +275,30 @@ func TestGoPicturesAreTheSamePixels(t *testing.T) {
 }
 
 func TestStructsLieAsInC(t *testing.T) {
+	table, err := exec.Command("python3", "../../tests/bindings/layout.py").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	fields := map[string]int{}
-	for _, f := range cFields() {
-		s := structs[f.structName]
-		if f.name == "" {
-			if s.Size() != f.size {
-				t.Errorf("%s: %d bytes, in C %d", f.structName, s.Size(), f.size)
+	for line := range strings.Lines(string(table)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		offset, size := must(strconv.Atoi(f[2]))(t), must(strconv.Atoi(f[3]))(t)
+		s := structs[f[0]]
+		if s == nil {
+			t.Errorf("%s is not in layout.go", f[0])
+		} else if f[1] == "" {
+			if s.Size() != uintptr(size) || initialised[f[0]] != nil && initialised[f[0]]() != uint32(size) {
+				t.Errorf("%s: %d bytes, in C %d", f[0], s.Size(), size)
 			}
-			continue
-		}
-		fields[f.structName]++
-		if field, ok := s.FieldByName(f.name); !ok || field.Offset != f.offset || field.Type.Size() != f.size {
-			t.Errorf("%s.%s lies elsewhere in C", f.structName, f.name)
+		} else if field, ok := s.FieldByName(f[1]); !ok || field.Offset != uintptr(offset) || field.Type.Size() != uintptr(size) {
+			t.Errorf("%s.%s lies elsewhere in C", f[0], f[1])
+		} else {
+			fields[f[0]]++
 		}
 	}
-	for name, initialise := range initialised {
-		if size := initialise(); uintptr(size) != structs[name].Size() || fields[name] == 0 {
-			t.Errorf("%s: libbyol says %d bytes", name, size)
+	for name, s := range structs {
+		if fields[name] != s.NumField() {
+			t.Errorf("%s: %d fields, in C %d", name, s.NumField(), fields[name])
 		}
 	}
 	if reflect.TypeFor[ClassMetrics]().Size() != 24 {
@@ -351,30 +360,112 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-func FuzzExtractEncoded(f *testing.F) {
-	e, err := OpenEncoder(File(modelPath()), &EncoderOptions{MaxImagePixels: 1 << 20})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte("\x89PNG\r\n\x1a\n"))
-	f.Add([]byte("BM"))
-	f.Fuzz(func(t *testing.T, file []byte) {
-		_, err := e.ExtractEncoded(t.Context(), [][]byte{file}, nil)
-		var failure *Error
-		if err != nil && (!errors.As(err, &failure) || failure.Code == ErrPanic) {
-			t.Error(err)
+func TestTheLogHearsWhatIsSaid(t *testing.T) {
+	var mutex sync.Mutex
+	var heard []string
+	receive := func(level LogLevel, message string) {
+		mutex.Lock()
+		defer mutex.Unlock()
+		if level == LogError {
+			heard = append(heard, message)
 		}
-	})
+		if err := SetLog(LogOff, nil); !errors.Is(err, ErrReentrant) {
+			t.Error("the log may be changed from inside:", err)
+		}
+	}
+	must(struct{}{}, SetLog(LogInfo, receive))(t)
+	defer SetLog(LogOff, nil)
+	_, err := LoadHead("no/such/head")
+	expect(t, ErrNotFound, err)
+	if len(heard) != 1 || !strings.Contains(heard[0], "no/such/head") {
+		t.Error(heard)
+	}
+	expect(t, ErrInvalidArgument, SetLog(77, receive))
+	must(struct{}{}, SetLog(LogOff, nil))(t)
+	before := len(heard)
+	_, _ = LoadHead("no/such/head")
+	if len(heard) != before {
+		t.Error("it still listens", heard)
+	}
 }
 
-func BenchmarkExtractOne(b *testing.B) {
-	e := open(b)
-	images, _ := bands(1)
-	options := &ExtractOptions{Into: make([]float32, e.Dimension())}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := e.Extract(context.Background(), images, options); err != nil {
-			b.Fatal(err)
-		}
+func TestAFitStopsInItsMiddle(t *testing.T) {
+	// Labels without sense and a tolerance that can't be met: it would go on for long.
+	state, matrix := uint64(1), Matrix{Rows: 20000, Columns: 200}
+	random := func(n uint64) uint64 {
+		state = state*6364136223846793005 + 1442695040888963407
+		return state >> 33 % n
 	}
+	for range matrix.Rows * matrix.Columns {
+		matrix.Data = append(matrix.Data, float32(random(2001))/1000-1)
+	}
+	labels := make([]uint32, matrix.Rows)
+	for i := range labels {
+		labels[i] = uint32(random(20))
+	}
+	options := FitOptions{L2: 1e-9, Tolerance: 1e-300, MaxIterations: 1 << 30}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	why := errors.New("somebody had enough")
+	seen := 0
+	options.Progress = func(p FitProgress) error {
+		if seen++; seen == 2 {
+			cancel(why)
+		}
+		return nil
+	}
+	start := time.Now()
+	_, _, err := Fit(ctx, matrix, labels, &options)
+	expect(t, ErrCancelled, err)
+	expect(t, context.Canceled, err)
+	expect(t, why, err)
+	if seen < 2 || time.Since(start) > 30*time.Second {
+		t.Error(seen, time.Since(start))
+	}
+	options.Progress = nil
+	deadline, cancel2 := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel2()
+	_, _, err = Fit(deadline, matrix, labels, &options)
+	expect(t, ErrDeadline, err)
+	expect(t, context.DeadlineExceeded, err)
+	func() {
+		defer func() {
+			if recover() != "mine" {
+				t.Error("a panic of Progress got lost")
+			}
+		}()
+		_, _, _ = Fit(t.Context(), matrix, labels, &FitOptions{Progress: func(FitProgress) error { panic("mine") }})
+	}()
+	if n := LiveHandles(KindCancel); n != 0 {
+		t.Error(n, "tokens are left")
+	}
+}
+
+// What a process can do only once: a child of the test does it.
+func TestAlone(t *testing.T) {
+	if os.Getenv("BYOL_TEST_ALONE") == "" {
+		child := exec.Command(os.Args[0], "-test.run=^TestAlone$", "-test.v")
+		child.Env = append(os.Environ(), "BYOL_TEST_ALONE=1", "BYOL_ONNXRUNTIME=/no/such/place")
+		if said, err := child.CombinedOutput(); err != nil || !strings.Contains(string(said), "PASS: TestAlone") {
+			t.Errorf("%v\n%s", err, said)
+		}
+		return
+	}
+	_, err := OpenEncoder(File(modelPath()), nil)
+	expect(t, ErrRuntime, err)
+	if !strings.Contains(err.Error(), "/no/such/place") {
+		t.Error("the message does not say what was searched:", err)
+	}
+	_, err = StartRuntime(&RuntimeOptions{Library: "/no/such/folder"})
+	expect(t, ErrRuntime, err)
+	if !strings.Contains(err.Error(), "/no/such/folder") {
+		t.Error(err)
+	}
+	// What needs no ONNX Runtime works without.
+	if info := must(Inspect(File(modelPath())))(t); info.Width != edge {
+		t.Error(info)
+	}
+	must(struct{}{}, Shutdown())(t)
+	_, err = Inspect(File(modelPath()))
+	expect(t, ErrShutdown, err)
 }

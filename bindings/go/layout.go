@@ -1,14 +1,11 @@
 package byol
 
 /*
-#include "layout.h"
+#include <byol.h>
 */
 import "C"
 
-import (
-	"reflect"
-	"unsafe"
-)
+import "reflect"
 
 // What tests compare; cgo is not to be had in test files.
 
@@ -100,18 +97,4 @@ var initialised = map[string]func() uint32{
 		C.byol_metrics_init(&s, C.sizeof_byol_metrics)
 		return uint32(s.struct_size)
 	},
-}
-
-// A cField is a struct, or a field of one, as the C compiler sees it.
-type cField struct {
-	structName, name string
-	offset, size     uintptr
-}
-
-func cFields() []cField {
-	var fields []cField
-	for _, f := range unsafe.Slice(C.byol_go_fields(), C.byol_go_field_count()) {
-		fields = append(fields, cField{C.GoString(f.type_name), C.GoString(f.field), uintptr(f.offset), uintptr(f.size)})
-	}
-	return fields
 }

@@ -1,4 +1,4 @@
-//go:build !byol_intree
+//go:build !byol_intree && !byol_static
 
 package byol
 

@@ -58,7 +58,8 @@ pub unsafe extern "C" fn byol_cancel_create(
 /// Stops all calls that run with the token, and those that come: they end with BYOL_E_CANCELLED, usually within
 /// milliseconds, at the latest when the batch that is being computed is done.
 ///
-/// Threads: any, but not from a signal handler: it takes a lock. Errors: HANDLE. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any, but not from a signal handler: it takes a lock. Errors: HANDLE.
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_cancel_trigger(token: byol_cancel, error: *mut byol_error) -> byol_status {
@@ -73,7 +74,7 @@ pub unsafe extern "C" fn byol_cancel_trigger(token: byol_cancel, error: *mut byo
 
 /// Takes byol_cancel_trigger back, so that the token can be used again. A deadline stays.
 ///
-/// Threads: any. Errors: HANDLE. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: HANDLE. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_cancel_reset(token: byol_cancel, error: *mut byol_error) -> byol_status {
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn byol_cancel_reset(token: byol_cancel, error: *mut byol_
 
 /// Closes a token. Calls that run with it go on and can't be stopped through it any more. Closing `{0}` does nothing.
 ///
-/// Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+/// Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_cancel_close(token: byol_cancel, error: *mut byol_error) -> byol_status {
     // SAFETY: the caller's error struct or NULL.

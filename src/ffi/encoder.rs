@@ -171,9 +171,11 @@ unsafe impl Versioned for byol_encoder_info {
     const MINIMUM: usize = 144;
 }
 
-/// Sets `size` bytes at `contract`, which is sizeof(byol_contract) in the caller's header, to what BYOL_CONTRACT_INIT is.
+/// Sets `size` bytes at `contract`, which is sizeof(byol_contract) in the caller's header, to what BYOL_CONTRACT_INIT
+/// is.
 ///
-/// Does nothing when `contract` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `contract` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_contract_init(contract: *mut byol_contract, size: usize) {
     // SAFETY: the caller owns `size` bytes at `contract`.
@@ -183,7 +185,8 @@ pub unsafe extern "C" fn byol_contract_init(contract: *mut byol_contract, size: 
 /// Sets `size` bytes at `options`, which is sizeof(byol_encoder_options) in the caller's header, to what
 /// BYOL_ENCODER_OPTIONS_INIT is.
 ///
-/// Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_encoder_options_init(options: *mut byol_encoder_options, size: usize) {
     // SAFETY: the caller owns `size` bytes at `options`.
@@ -193,7 +196,8 @@ pub unsafe extern "C" fn byol_encoder_options_init(options: *mut byol_encoder_op
 /// Sets `size` bytes at `info`, which is sizeof(byol_encoder_info) in the caller's header, to what
 /// BYOL_ENCODER_INFO_INIT is.
 ///
-/// Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+/// none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_encoder_info_init(info: *mut byol_encoder_info, size: usize) {
     // SAFETY: the caller owns `size` bytes at `info`.
@@ -313,7 +317,7 @@ pub unsafe extern "C" fn byol_encoder_get_metadata_key(
 
 /// Closes an encoder. Calls that use it finish; its memory goes with the last of them. Closing `{0}` does nothing.
 ///
-/// Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+/// Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_encoder_close(encoder: byol_encoder, error: *mut byol_error) -> byol_status {
     // SAFETY: the caller's error struct or NULL.

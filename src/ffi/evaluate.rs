@@ -2,7 +2,9 @@
 
 use byol_serve::knn::{self, KnnOptions};
 use byol_serve::metrics::Evaluation;
+use ndarray::ArrayView2;
 
+use crate::extract::span;
 use crate::guard::guard;
 use crate::head::{self, byol_head, check_rows, matrix, table};
 use crate::pointer::{self, Versioned};
@@ -43,7 +45,8 @@ unsafe impl Versioned for byol_metrics {
 
 /// Sets `size` bytes at `metrics`, which is sizeof(byol_metrics) in the caller's header, to what BYOL_METRICS_INIT is.
 ///
-/// Does nothing when `metrics` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `metrics` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_metrics_init(metrics: *mut byol_metrics, size: usize) {
     // SAFETY: the caller owns `size` bytes at `metrics`.
@@ -91,7 +94,13 @@ pub unsafe extern "C" fn byol_head_evaluate(
                 false => Some(table(confusion, classes, classes, confusion_len, "confusion")?),
             };
             check_rows(&head, features)?;
-            let found = Evaluation::new(head.probabilities(features)?.view(), labels, &head.labels)?;
+            // As many as the caller has rows: memory that may be refused.
+            let mut probabilities: Vec<f32> = pointer::reserved(span(rows, classes, classes)?, "the probabilities")?;
+            for (_, chunk) in head::chunks(features) {
+                probabilities.extend(head.probabilities(chunk)?);
+            }
+            let probabilities = ArrayView2::from_shape((rows, classes), &probabilities).map_err(Fault::argument)?;
+            let found = Evaluation::new(probabilities, labels, &head.labels)?;
             if let Some(per_class) = per_class {
                 for (to, class) in per_class.chunks_exact_mut(3).zip(&found.per_class) {
                     to.copy_from_slice(&[class.precision, class.recall, class.f1]);

@@ -81,7 +81,8 @@ unsafe impl Versioned for byol_extract_options {
 
 /// Sets `size` bytes at `image`, which is sizeof(byol_image) in the caller's header, to what BYOL_IMAGE_INIT is.
 ///
-/// Does nothing when `image` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `image` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+/// none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_image_init(image: *mut byol_image, size: usize) {
     // SAFETY: the caller owns `size` bytes at `image`.
@@ -91,7 +92,8 @@ pub unsafe extern "C" fn byol_image_init(image: *mut byol_image, size: usize) {
 /// Sets `size` bytes at `options`, which is sizeof(byol_extract_options) in the caller's header, to what
 /// BYOL_EXTRACT_OPTIONS_INIT is.
 ///
-/// Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_extract_options_init(options: *mut byol_extract_options, size: usize) {
     // SAFETY: the caller owns `size` bytes at `options`.

@@ -103,7 +103,8 @@ pub type byol_fit_callback =
 /// Sets `size` bytes at `options`, which is sizeof(byol_fit_options) in the caller's header, to what
 /// BYOL_FIT_OPTIONS_INIT is.
 ///
-/// Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_fit_options_init(options: *mut byol_fit_options, size: usize) {
     // SAFETY: the caller owns `size` bytes at `options`.
@@ -113,7 +114,8 @@ pub unsafe extern "C" fn byol_fit_options_init(options: *mut byol_fit_options, s
 /// Sets `size` bytes at `report`, which is sizeof(byol_fit_report) in the caller's header, to what BYOL_FIT_REPORT_INIT
 /// is.
 ///
-/// Does nothing when `report` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `report` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_fit_report_init(report: *mut byol_fit_report, size: usize) {
     // SAFETY: the caller owns `size` bytes at `report`.

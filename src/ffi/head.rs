@@ -63,7 +63,8 @@ unsafe impl Versioned for byol_head_info {
 
 /// Sets `size` bytes at `info`, which is sizeof(byol_head_info) in the caller's header, to what BYOL_HEAD_INFO_INIT is.
 ///
-/// Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+/// none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_head_info_init(info: *mut byol_head_info, size: usize) {
     // SAFETY: the caller owns `size` bytes at `info`.
@@ -213,7 +214,7 @@ pub unsafe extern "C" fn byol_head_get_label(
 /// Succeeds when a head belongs to an encoder: it takes features of that length, and was fitted on those of that very
 /// file (a head that does not know its encoder passes). byol_head_classify checks it by itself.
 ///
-/// Threads: any. Errors: HANDLE, WRONG_ENCODER, SHAPE. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: HANDLE, WRONG_ENCODER, SHAPE. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_head_check(
@@ -342,7 +343,7 @@ pub unsafe extern "C" fn byol_head_classify(
 
 /// Closes a head. Calls that use it finish. Closing `{0}` does nothing.
 ///
-/// Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+/// Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_head_close(head: byol_head, error: *mut byol_error) -> byol_status {
     // SAFETY: the caller's error struct or NULL.
@@ -462,7 +463,7 @@ fn check(head: &Head, encoder: &byol_serve::encoder::Encoder) -> Result<()> {
 }
 
 /// Rows in pieces, so that what is computed from them needs little memory; each with the number of its first row.
-fn chunks(features: ArrayView2<f32>) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
+pub(crate) fn chunks(features: ArrayView2<f32>) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
     const ROWS: usize = 1024;
     let rows = features.nrows();
     (0..rows).step_by(ROWS).map(move |first| {

@@ -15,7 +15,7 @@ const PATCH: u32 = number(env!("CARGO_PKG_VERSION_PATCH"));
 
 /// The library's version as one number, as BYOL_VERSION_NUMBER is the header's: major * 1000000 + minor * 1000 + patch.
 ///
-/// Threads: any. Errors: none. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn byol_version() -> u32 {
     MAJOR * 1_000_000 + MINOR * 1_000 + PATCH
@@ -32,7 +32,7 @@ pub extern "C" fn byol_version_string() -> *const c_char {
 /// Checks that this library can serve a program that was compiled with the header of version `major`.`minor`: pass
 /// BYOL_VERSION_MAJOR and BYOL_VERSION_MINOR. It can when the major versions are equal and the library is not older.
 ///
-/// Threads: any. Errors: ABI. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: ABI. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_abi_check(major: u32, minor: u32, error: *mut byol_error) -> byol_status {
@@ -100,7 +100,7 @@ pub extern "C" fn byol_status_name(status: byol_status) -> *const c_char {
 
 /// 1 when the same call may succeed later without any change by the caller (memory, files, time), else 0.
 ///
-/// Threads: any. Errors: none. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn byol_status_is_retryable(status: byol_status) -> i32 {
     i32::from(matches!(status, BYOL_E_NO_MEMORY | BYOL_E_IO | BYOL_E_CANCELLED | BYOL_E_DEADLINE))
@@ -108,7 +108,7 @@ pub extern "C" fn byol_status_is_retryable(status: byol_status) -> i32 {
 
 /// How many handles of a kind (BYOL_KIND_*) are open; 0 for an unknown kind. For tests that look for leaks.
 ///
-/// Threads: any. Errors: none; 0 in a forked child. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any. Errors: none; 0 in a forked child. @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn byol_live_handles(kind: u32) -> u64 {
     guard_value(0, || if kind > BYOL_KIND_CANCEL { 0 } else { handle::count(kind) })
@@ -118,7 +118,8 @@ pub extern "C" fn byol_live_handles(kind: u32) -> u64 {
 /// BYOL_E_SHUTDOWN. For hosts that want to see an end; nobody needs to call it. Calls that still run finish, and what
 /// they use stays until then. ONNX Runtime stays loaded, because unloading it is not safe. A second call does nothing.
 ///
-/// Threads: any, but not from inside the log callback. Errors: REENTRANT. @since 0.1.0
+/// Ownership: nothing changes hands. Threads: any, but not from inside the log callback. Errors: REENTRANT.
+/// @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_shutdown(error: *mut byol_error) -> byol_status {

@@ -51,7 +51,8 @@ static LEFT: Condvar = Condvar::new();
 /// `level` is the most that is wanted: BYOL_LOG_OFF, BYOL_LOG_ERROR or BYOL_LOG_INFO. When the function returns, no
 /// thread is inside the callback that was there before, and its `drop` (which may be NULL) has been called.
 ///
-/// Ownership: `user` is the caller's until `drop` is called with it, also when this call fails.
+/// Ownership: `user` is the library's from success until `drop` is called with it, once. When this call fails, `drop`
+/// does not run, and `user` stays the caller's.
 /// Threads: any, but not from inside the callback. Errors: INVALID_ARG, REENTRANT. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]

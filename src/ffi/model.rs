@@ -118,16 +118,19 @@ unsafe impl Versioned for byol_model_info {
 
 /// Sets `size` bytes at `source`, which is sizeof(byol_source) in the caller's header, to what BYOL_SOURCE_INIT is.
 ///
-/// Does nothing when `source` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `source` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_source_init(source: *mut byol_source, size: usize) {
     // SAFETY: the caller owns `size` bytes at `source`.
     unsafe { pointer::init(source, size) };
 }
 
-/// Sets `size` bytes at `info`, which is sizeof(byol_model_info) in the caller's header, to what BYOL_MODEL_INFO_INIT is.
+/// Sets `size` bytes at `info`, which is sizeof(byol_model_info) in the caller's header, to what BYOL_MODEL_INFO_INIT
+/// is.
 ///
-/// Does nothing when `info` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+/// none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_model_info_init(info: *mut byol_model_info, size: usize) {
     // SAFETY: the caller owns `size` bytes at `info`.
@@ -187,7 +190,9 @@ impl Source<'_> {
                     return Err(Fault::argument("source has both path and data; set one"));
                 }
                 Some(path) => Place::File(PathBuf::from(path)),
-                None if source.data.is_null() => return Err(Fault::null("source.path and source.data")),
+                None if source.data.is_null() => {
+                    return Err(Fault::new(BYOL_E_NULL_POINTER, "source has neither path nor data; set one"));
+                }
                 None => Place::Memory(pointer::slice(source.data, source.data_len, "source.data")?),
             };
             Ok(Self { place, sha256: sha256.map(str::to_ascii_lowercase) })

@@ -61,7 +61,8 @@ static STARTED: OnceLock<Arc<Runtime>> = OnceLock::new();
 /// Sets `size` bytes at `options`, which is sizeof(byol_runtime_options) in the caller's header, to what
 /// BYOL_RUNTIME_OPTIONS_INIT is.
 ///
-/// Does nothing when `options` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+/// Errors: none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_runtime_options_init(options: *mut byol_runtime_options, size: usize) {
     // SAFETY: the caller owns `size` bytes at `options`.
@@ -96,7 +97,7 @@ pub unsafe extern "C" fn byol_runtime_create(
 
 /// Closes a runtime handle. ONNX Runtime itself stays. Closing `{0}` does nothing.
 ///
-/// Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+/// Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_runtime_close(runtime: byol_runtime, error: *mut byol_error) -> byol_status {
     // SAFETY: the caller's error struct or NULL.

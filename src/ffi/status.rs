@@ -159,7 +159,8 @@ unsafe impl Versioned for byol_error {
 
 /// Sets `size` bytes at `error`, which is sizeof(byol_error) in the caller's header, to what BYOL_ERROR_INIT is.
 ///
-/// Does nothing when `error` is NULL or `size` impossible. Threads: any. @since 0.1.0
+/// Does nothing when `error` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+/// none. @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn byol_error_init(error: *mut byol_error, size: usize) {
     // SAFETY: the caller owns `size` bytes at `error`.

@@ -5,7 +5,8 @@
 //! 1. [`RuntimeOptions::library`], a file or a folder;
 //! 2. the environment variable `BYOL_ONNXRUNTIME`, a file or a folder;
 //! 3. folders named with [`add_search_folder`] (libbyol names its own), then the folder of the executable; for each
-//!    of them also `../lib`, and `.native/onnxruntime/lib` of the checkout when the folder lies in its `target`;
+//!    of them first its `byol`, where `make install` puts it, then itself; then `../lib/byol` and `../lib`; and
+//!    `.native/onnxruntime/lib` of the checkout when the folder lies in its `target`;
 //! 4. the system's loader.
 //!
 //! Whoever names a library (1 or 2) gets that one or an error, never silently another. Anything older than
@@ -127,6 +128,7 @@ impl Runtime {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        refuse_telemetry();
         let library = load(options.library.as_deref())?;
         let version = version_of(&library).unwrap_or_else(|| format!("1.{OLDEST_API} or newer"));
         let failed = |why: String| Error::runtime(&library, 1, format!("ONNX Runtime does not start: {why}"));
@@ -186,6 +188,20 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// Keeps ONNX Runtime's official builds for Linux from writing an identifier of the device and a store of events below
+/// the user's home, and from reporting to their maker, which they do from the moment their environment is made: before
+/// the call that switches telemetry off can be made. Only this variable, set before, stops all of it. Who has set it
+/// keeps what was set.
+#[allow(unsafe_code, reason = "there is no other way in, and the Rust library and the command need it as libbyol does")]
+fn refuse_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if env::var_os(VARIABLE).is_none() {
+        // SAFETY: once per process, under the lock of RUNTIME. Rust's own readers are excluded by std; a host that reads
+        // variables in C on another thread just then is told of it in byol.h.
+        unsafe { env::set_var(VARIABLE, "1") };
+    }
+}
+
 /// Loads the first library that will do, and says which that was.
 fn load(asked: Option<&Path>) -> Result<PathBuf> {
     let mut tried = Vec::new();
@@ -198,7 +214,8 @@ fn load(asked: Option<&Path>) -> Result<PathBuf> {
     folders.extend(executable.as_deref().and_then(Path::parent).map(Path::to_path_buf));
     let mut places = Vec::new();
     for place in folders.iter().flat_map(|folder| near(folder)) {
-        if !places.contains(&place) {
+        // The command `byol` is a file of the name that the folder has elsewhere.
+        if !places.contains(&place) && !place.is_file() {
             places.push(place);
         }
     }
@@ -223,8 +240,9 @@ const NAMES: &[&str] = &["libonnxruntime.so", "libonnxruntime.so.1"];
 
 /// The folders to look in for a program or library that lies in `folder`.
 fn near(folder: &Path) -> Vec<PathBuf> {
-    let mut places = vec![folder.to_path_buf()];
-    places.extend(folder.parent().map(|parent| parent.join("lib")));
+    // A copy of our own before one that somebody else put into a common folder.
+    let mut places = vec![folder.join("byol"), folder.to_path_buf()];
+    places.extend(folder.parent().into_iter().flat_map(|parent| [parent.join("lib/byol"), parent.join("lib")]));
     let target = folder.ancestors().find(|ancestor| ancestor.file_name().is_some_and(|name| name == "target"));
     places.extend(target.and_then(Path::parent).map(|checkout| checkout.join(".native/onnxruntime/lib")));
     places
@@ -353,9 +371,11 @@ mod tests {
     #[test]
     fn a_program_in_target_also_looks_in_its_checkout() {
         let places = near(Path::new("/src/checkout/target/release/deps"));
-        assert_eq!(places[0], Path::new("/src/checkout/target/release/deps"));
-        assert_eq!(places[1], Path::new("/src/checkout/target/release/lib"));
-        assert_eq!(places[2], Path::new("/src/checkout/.native/onnxruntime/lib"));
-        assert_eq!(near(Path::new("/usr/bin")), [Path::new("/usr/bin"), Path::new("/usr/lib")]);
+        let expected =
+            ["target/release/deps/byol", "target/release/deps", "target/release/lib/byol", "target/release/lib"];
+        assert_eq!(places[..4], expected.map(|place| Path::new("/src/checkout").join(place)));
+        assert_eq!(places[4], Path::new("/src/checkout/.native/onnxruntime/lib"));
+        let expected = ["/usr/bin/byol", "/usr/bin", "/usr/lib/byol", "/usr/lib"].map(Path::new);
+        assert_eq!(near(Path::new("/usr/bin")), expected);
     }
 }

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 lib=${BYOL_LIB:-target/release}
 byol=${BYOL_COMMAND:-target/release/byol}
 out=${BYOL_OUT:-target/tests/c}
-only=${BYOL_ONLY:-$(basename -s .c tests/c/*.c)}
+only=${BYOL_ONLY:-$(basename -s .c tests/c/*.c) matrix}
 for file in "$byol" "$lib/libbyol.so"; do
     [ -e "$file" ] || { echo "$file is missing: run 'cargo build --release' first" >&2; exit 1; }
 done
@@ -26,13 +26,24 @@ for seed in 1 2; do
 done
 failed=0 passed=0
 for name in $only; do
+    source=tests/c/$name.c
+    if [ "$name" = matrix ]; then
+        source=$out/matrix.c
+        python3 tests/c/matrix.py >"$source" 2>/dev/null
+    fi
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wstrict-prototypes -Wundef \
-        -Werror ${CFLAGS:-} -Iinclude "tests/c/$name.c" -o "$out/$name" "$out/libbyol.so.0" -Wl,-rpath,"$(cd "$out" && pwd)" \
+        -Werror ${CFLAGS:-} -Iinclude -Itests/c "$source" -o "$out/$name" "$out/libbyol.so.0" -Wl,-rpath,"$(cd "$out" && pwd)" \
         -pthread -lm
     # shellcheck disable=SC2086
     if ${BYOL_UNDER:-} "$out/$name" "$out/encoder1.onnx" "$out/encoder2.onnx" "$out" >"$out/$name.log" 2>"$out/$name.err" &&
         { [ -n "${BYOL_UNDER:-}" ] || [ ! -s "$out/$name.err" ]; }; then
+        if [ "$name" = matrix ]; then
+            uniq "$out/matrix.log" >"$out/matrix.found"
+            if [ -n "${BYOL_BLESS:-}" ]; then cp "$out/matrix.found" tests/c/matrix.expected; fi
+            diff tests/c/matrix.expected "$out/matrix.found" ||
+                { echo 'C test matrix: not what was recorded (BYOL_BLESS=1 records it anew)'; exit 1; }
+        fi
         echo "C test $name: ok"
         passed=$((passed + 1))
     else

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 # Not fork: what its child leaves behind is on purpose.
-memory='flow init misuse threads'
+memory='close flow init matrix misuse soak threads'
 
 export BYOL_TEST_SLOW=1
 echo 'AddressSanitizer, UndefinedBehaviorSanitizer, LeakSanitizer'

@@ -1,11 +1,11 @@
-/* One encoder and eight threads: the same bits as alone; closing, cancelling and logging in the middle of it. */
+/* One encoder and sixteen threads: the same bits as alone; closing, cancelling and logging in the middle of it. */
 #include "check.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
 
-enum { THREADS = 8 };
+enum { THREADS = 16 };
 
 static struct pictures set;
 static byol_encoder encoder;

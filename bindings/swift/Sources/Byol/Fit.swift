@@ -1,0 +1,242 @@
+import CByol
+import Foundation
+
+/// How to fit a head. What is not set is as libbyol has it.
+public struct FitOptions: Sendable {
+    /// Penalty per example on the squared weights, at least 0: the objective is the mean cross-entropy plus `l2 / 2`
+    /// times the sum of the squared weights. scikit-learn's C is `1 / (l2 * rows)`.
+    public var l2: Double
+    /// Certified relative distance from the optimum to stop at.
+    public var tolerance: Double
+    /// Most iterations. Reaching them is no error: `FitReport.converged` is then false.
+    public var maxIterations: Int
+    /// Threads, 0 for as many as the process may use. The head does not depend on it, bit for bit.
+    public var threads: Int
+    /// Whether to penalise as if every column had standard deviation 1. A head always takes features as they are.
+    public var standardize: Bool
+    /// One factor for each class for the weight of its examples; nil for none.
+    public var classWeights: [Float]?
+    /// One weight for each row, at least 0; nil for none.
+    public var sampleWeights: [Float]?
+
+    /// The defaults.
+    public init() {
+        var options = byol_fit_options()
+        byol_fit_options_init(&options, MemoryLayout<byol_fit_options>.size)
+        (l2, tolerance, maxIterations) = (options.l2, options.tolerance, Int(options.max_iterations))
+        (threads, standardize) = (Int(options.threads), options.standardize != 0)
+    }
+
+    func c() throws(ByolError) -> byol_fit_options {
+        var options = byol_fit_options.started()
+        (options.l2, options.tolerance) = (l2, tolerance)
+        options.max_iterations = try unsigned(maxIterations, "maxIterations")
+        options.threads = try unsigned(threads, "threads")
+        options.standardize = standardize ? 1 : 0
+        return options
+    }
+}
+
+/// How far a fit has come.
+public struct FitProgress: Sendable, Hashable {
+    /// Iterations done.
+    public let iteration: Int
+    /// Value of the objective now.
+    public let objective: Double
+    /// Proven relative distance from the optimum, infinite while nothing is proven.
+    public let gap: Double
+}
+
+/// How a fit went.
+public struct FitReport: Sendable, Hashable {
+    /// Whether the tolerance was met.
+    public let converged: Bool
+    /// Iterations done.
+    public let iterations: Int
+    /// Passes over all rows.
+    public let passes: Int
+    /// Value of the objective at the end.
+    public let objective: Double
+    /// Proven: (objective - optimum) / optimum is at most this. -1 where nothing can be proven.
+    public let gap: Double
+    /// The penalty.
+    public let l2: Double
+    /// Wall time.
+    public let duration: Duration
+}
+
+/// Examples to fit a head to.
+public struct Examples: Sendable {
+    /// Features, a row for each example.
+    public var features: Matrix
+    /// The class of each row, counted from 0.
+    public var labels: [Int]
+    /// The names of the classes; nil calls them "0", "1", ..., and there are as many as the largest label asks for.
+    public var classNames: [String]?
+    /// The encoder whose features these are, so that the head will refuse others; nil leaves that open.
+    public var encoder: ImageEncoder?
+
+    /// Examples of all their parts.
+    public init(_ features: Matrix, labels: [Int], classNames: [String]? = nil, encoder: ImageEncoder? = nil) {
+        (self.features, self.labels, self.classNames, self.encoder) = (features, labels, classNames, encoder)
+    }
+}
+
+extension Head {
+    /// Fits a head to examples. The same input gives the same head, whatever the threads.
+    ///
+    /// `progress` hears from the fit after every iteration, on this thread; where it returns false, the fit throws
+    /// `.cancelled`.
+    public static func fit(
+        _ examples: Examples, options: FitOptions = FitOptions(), cancellation: Cancellation? = nil,
+        progress: ((FitProgress) -> Bool)? = nil
+    ) throws(ByolError) -> (head: Head, report: FitReport) {
+        try checkCompatible()
+        let features = examples.features
+        let labels = try checked(examples.labels, rows: features.rows)
+        for (label, name) in (examples.classNames ?? []).enumerated() {
+            try checkNoNUL(name, "the name of class \(label)", item: label)
+        }
+        let classes = examples.classNames?.count ?? labels.max().map { Int($0) + 1 } ?? 0
+        if let weights = options.classWeights, weights.count != classes {
+            throw ByolError(.shape, "\(weights.count) class weights for \(classes) classes")
+        }
+        if let weights = options.sampleWeights, weights.count != features.rows {
+            throw ByolError(.shape, "\(weights.count) sample weights for \(features.rows) rows")
+        }
+        let count = try unsigned(classes, "the number of classes")
+        var o = try options.c()
+        var head = byol_head()
+        var report = byol_fit_report.started()
+        let listener = progress.map { Listener($0) }
+        try attempt { error in
+            withTexts(examples.classNames ?? []) { names in
+                withArray(options.classWeights) { classWeights in
+                    withArray(options.sampleWeights) { sampleWeights in
+                        (o.class_weights, o.sample_weights) = (classWeights, sampleWeights)
+                        return cancellation.lend { token in
+                            lend(examples.encoder) { encoder in
+                                withExtendedLifetime(listener) {
+                                    byol_head_fit(
+                                        features.values, features.rows, features.columns, features.stride, labels, names, count,
+                                        encoder, &o, listener == nil ? nil : heard,
+                                        listener.map { Unmanaged.passUnretained($0).toOpaque() }, token, &head, &report, error)
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let fitted = try Head(head)
+        return (
+            fitted,
+            FitReport(
+                converged: report.converged != 0, iterations: Int(clamping: report.iterations),
+                passes: Int(clamping: report.passes), objective: report.objective, gap: report.gap, l2: report.l2,
+                duration: .seconds(report.seconds))
+        )
+    }
+
+    /// Fits a head to examples off the cooperative pool; stops soon after the task is cancelled.
+    public static func fit(
+        _ examples: Examples, options: FitOptions = FitOptions()
+    ) async throws(ByolError) -> (head: Head, report: FitReport) {
+        try await Work.run { (cancellation) throws(ByolError) in
+            try fit(examples, options: options, cancellation: cancellation)
+        }
+    }
+
+    /// Fits a head to examples off the cooperative pool, and tells how far it is:
+    ///
+    ///     for try await event in Head.fitting(examples) {
+    ///         switch event {
+    ///         case .progress(let progress): print(progress.iteration)
+    ///         case .finished(let head, let report): ...
+    ///         }
+    ///     }
+    ///
+    /// The fit begins with the iteration, and stops when the loop is left or its task cancelled.
+    public static func fitting(_ examples: Examples, options: FitOptions = FitOptions()) -> FitEvents {
+        FitEvents(examples: examples, options: options)
+    }
+}
+
+/// What a fit tells.
+public enum FitEvent: Sendable {
+    /// How far it is, after every iteration.
+    case progress(FitProgress)
+    /// The head, at the end.
+    case finished(Head, FitReport)
+}
+
+/// What a fit tells while it runs: progress after every iteration, the head at last.
+public struct FitEvents: AsyncSequence, Sendable {
+    public typealias Element = FitEvent
+
+    let examples: Examples
+    let options: FitOptions
+
+    /// Begins the fit.
+    public func makeAsyncIterator() -> AsyncIterator {
+        let (stream, continuation) = AsyncThrowingStream<FitEvent, any Error>.makeStream()
+        let (examples, options) = (examples, options)
+        do throws(ByolError) {
+            let cancellation = try Cancellation()
+            continuation.onTermination = { _ in cancellation.cancel() }
+            Work.start {
+                do throws(ByolError) {
+                    let (head, report) = try Head.fit(examples, options: options, cancellation: cancellation) {
+                        continuation.yield(.progress($0))
+                        return true
+                    }
+                    continuation.yield(.finished(head, report))
+                    continuation.finish()
+                } catch {
+                    continuation.finish(throwing: error)
+                }
+            }
+        } catch {
+            continuation.finish(throwing: error)
+        }
+        return AsyncIterator(events: stream.makeAsyncIterator())
+    }
+
+    /// Waits for what the fit tells.
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        var events: AsyncThrowingStream<FitEvent, any Error>.AsyncIterator
+        var isFinished = false
+
+        /// The next event; nil after the head. Throws `ByolError`.
+        public mutating func next() async throws -> FitEvent? {
+            guard let event = try await events.next() else {
+                if isFinished { return nil }
+                // The stream ends without a word when its task is cancelled.
+                isFinished = true
+                throw ByolError(.cancelled, "the task was cancelled before the fit was done")
+            }
+            if case .finished = event { isFinished = true }
+            return event
+        }
+    }
+}
+
+private func lend<Result>(_ encoder: ImageEncoder?, _ body: (byol_encoder) -> Result) -> Result {
+    guard let encoder else { return body(byol_encoder(id: 0)) }
+    // 0 would mean none.
+    return encoder.use { body(byol_encoder(id: $0.id == 0 ? .max : $0.id)) }
+}
+
+/// What one fit lends to libbyol.
+private final class Listener {
+    let progress: (FitProgress) -> Bool
+
+    init(_ progress: @escaping (FitProgress) -> Bool) { self.progress = progress }
+}
+
+private func heard(user: UnsafeMutableRawPointer?, iteration: UInt64, objective: Double, gap: Double) -> Int32 {
+    guard let user else { return 0 }
+    let listener = Unmanaged<Listener>.fromOpaque(user).takeUnretainedValue()
+    let progress = FitProgress(iteration: Int(clamping: iteration), objective: objective, gap: gap)
+    return listener.progress(progress) ? 0 : 1
+}
