@@ -68,6 +68,8 @@ static void start(pthread_t *threads, void *(*work)(void *))
     refused = 0;
     for (int i = 0; i < USERS; i++)
         CHECK(pthread_create(&threads[i], NULL, work, NULL) == 0);
+    while (used == 0 && wrong == 0)
+        ;
 }
 
 static void finish(pthread_t *threads, const char *what, long closes)
@@ -118,7 +120,7 @@ int main(int argc, char **argv)
 
     current = encoder.id;
     start(threads, use_encoder);
-    rounds /= 500;
+    rounds = rounds / 500 < 10 ? 10 : rounds / 500;
     for (long i = 0; i < rounds; i++) {
         byol_encoder next = encoder_open(argv[1]), last;
         last.id = atomic_exchange(&current, next.id);
