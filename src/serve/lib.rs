@@ -15,6 +15,8 @@ pub mod metrics;
 mod npy;
 mod pass;
 pub mod pipeline;
+mod pool;
+pub mod provider;
 pub mod runtime;
 pub mod solver;
 mod statistics;
