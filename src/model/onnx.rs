@@ -82,6 +82,7 @@ pub fn write(export: &Export<'_>) -> Result<Vec<u8>> {
             input: vec![value_info("image", data_type::UINT8, image)],
             output: vec![value_info("features", data_type::FLOAT, vec![batch(), Dimension::Value(dimension)])],
         }),
+        ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
 }
@@ -277,6 +278,7 @@ impl<'a> Writer<'a> {
             name: name.into(),
             op_type: op_type.into(),
             attribute,
+            ..NodeProto::default()
         });
         output
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use byol_model::onnx::{self, Element, Inspection, Value};
 use byol_model::picture::{InputContract, Limits, Picture, PictureView, Resize};
-use ort::session::RunOptions;
+use ort::session::{RunOptions, SessionOutputs};
 use ort::value::TensorRef;
 
 use crate::cancel::Cancel;
@@ -506,6 +506,28 @@ impl Encoder {
         cancel: &Cancel,
         take: &mut dyn FnMut(&[f32]) -> Result<(), String>,
     ) -> Result<()> {
+        self.run_all(pixels, n, wish, cancel, &mut |outputs| {
+            let wrong = |why: String| Error::ModelUnsupported {
+                path: self.path.clone(),
+                why: format!("its output {:?} has {why}", self.output),
+            };
+            let output = outputs.get(&self.output).ok_or_else(|| wrong("no value".into()))?;
+            let (_, values) = output
+                .try_extract_tensor::<f32>()
+                .map_err(|e| Error::runtime(&self.path, e.code() as i32, e.message()))?;
+            take(values).map_err(wrong)
+        })
+    }
+
+    /// Runs the model and shows `take` all its outputs.
+    pub(crate) fn run_all(
+        &self,
+        pixels: Pixels<'_>,
+        n: usize,
+        wish: Wish,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&SessionOutputs<'_>) -> Result<()>,
+    ) -> Result<()> {
         let InputContract { channels, height, width, .. } = self.contract;
         let rows = self.fixed_batch.unwrap_or(n);
         // A model with one batch size gets empty pictures behind the last ones.
@@ -541,13 +563,7 @@ impl Encoder {
             Ok(outputs) => outputs,
             Err(e) => return Err(cancel.check().err().unwrap_or_else(|| failed(e))),
         };
-        let wrong = |why: String| Error::ModelUnsupported {
-            path: self.path.clone(),
-            why: format!("its output {:?} has {why}", self.output),
-        };
-        let output = outputs.get(&self.output).ok_or_else(|| wrong("no value".into()))?;
-        let (_, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        take(values).map_err(wrong)
+        take(&outputs)
     }
 
     /// Runs a black picture through the model: its number of features.

@@ -2,9 +2,11 @@
 //!
 //! - [`runtime`]: ONNX Runtime, one per process.
 //! - [`encoder`]: a model file that turns pictures into features, one call at a time; [`pipeline`] for data sets.
+//! - [`quantize`]: a model file in 8-bit integers, by [`calibration`] on pictures.
 //! - [`cancel`]: stops any of it from another thread.
 
 mod atomic;
+pub mod calibration;
 pub mod cancel;
 pub mod encoder;
 pub mod error;
@@ -17,6 +19,7 @@ mod pass;
 pub mod pipeline;
 mod pool;
 pub mod provider;
+pub mod quantize;
 pub mod runtime;
 pub mod solver;
 mod statistics;

@@ -53,10 +53,11 @@ impl Provider {
         self == Self::Cpu
     }
 
-    /// The provider as ONNX Runtime wants to be told. All but the CPU must register, or the session fails.
-    pub(crate) fn dispatch(self) -> [ExecutionProviderDispatch; 1] {
+    /// The provider as ONNX Runtime wants to be told. All but the CPU must register, or the session fails. `arena` is
+    /// the CPU's: whether it keeps memory between runs.
+    pub(crate) fn dispatch(self, arena: bool) -> [ExecutionProviderDispatch; 1] {
         let named = match self {
-            Self::Cpu => return [ep::CPU::default().with_arena_allocator(false).build()],
+            Self::Cpu => return [ep::CPU::default().with_arena_allocator(arena).build()],
             Self::Cuda => ep::CUDA::default().build(),
             Self::TensorRt => ep::TensorRT::default().build(),
             Self::CoreMl => ep::CoreML::default().build(),

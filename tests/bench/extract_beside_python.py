@@ -7,7 +7,8 @@ PHOTO_DIR holds *.jpg (the peer's photos.py writes some); the encoders are `byol
             which is the same network cut before the first convolution: what the Python user's exporter writes
   byol      `byol extract`, JPEG files in, features out: from the first picture to the last, and the whole process
   python    PIL + DataLoader + session.run on the twin
-Prints each round, and the medians of the rounds' ratios. Needs: onnx, onnxruntime, torch, torchvision, pillow, numpy.
+Prints each round, the medians of the rounds' ratios, and the ratio of the best rounds: on a machine with neighbours
+the best of many short rounds is what comes nearest to a quiet machine. Needs: onnx, onnxruntime, torch, torchvision, pillow, numpy.
 """
 import argparse
 import json
@@ -119,6 +120,10 @@ for encoder in arguments.encoders:
             rows.append(row)
             print(encoder.name, "  ".join(f"{k} {v:.1f}" for k, v in row.items()), "img/s", flush=True)
         best = [max(r["limit float32"], r["limit float32 again"]) for r in rows]
+        top = lambda key: max(r[key] for r in rows)
+        print(f"{encoder.name}: best of {len(rows)}: " + "  ".join(f"{k} {top(k):.1f}" for k in rows[0]) + " img/s,"
+              f" byol / limit {top('byol') / max(best):.3f}, to the uint8 file's {top('byol') / top('limit uint8'):.3f}"
+              + (f", byol / python {top('byol') / top('python'):.3f}" if "python" in rows[0] else ""))
         mean = [(r["limit float32"] + r["limit float32 again"]) / 2 for r in rows]
         median = lambda values: statistics.median(list(values))
         print(f"{encoder.name}: byol / limit {median(r['byol'] / b for r, b in zip(rows, mean)):.3f}"
