@@ -114,6 +114,7 @@ fn report(arguments: &Arguments, done: &Quantized, output: &Output) -> Result<()
     let result = json!({
         "file": arguments.output, "bytes": done.bytes.len(), "sha256": sha256, "float_bytes": done.float_bytes,
         "method": done.method.to_string(), "tried": tried, "layers": done.layers, "float_layers": done.float_layers,
+        "input_folded": done.input_folded,
         "calibrated_pictures": done.pictures.0, "judged_pictures": done.pictures.1, "cosine": done.cosine,
         "least_cosine": done.least_cosine, "neighbours_kept": done.neighbours_kept,
         "knn": done.knn.map(|(float, quantized)| json!({ "float": float, "quantized": quantized })),

@@ -388,7 +388,7 @@ pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
     })
 }
 
-fn value(info: &ValueInfoProto) -> Value {
+pub(crate) fn value(info: &ValueInfoProto) -> Value {
     let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let element = match tensor.map_or(0, |t| t.elem_type) {
         data_type::UINT8 => Element::Uint8,

@@ -5,6 +5,9 @@
 //! uint8 with a zero point, weights int8 with one scale per output channel, biases int32: of the forms that ONNX Runtime
 //! 1.32 takes on x86-64 only this one is fast everywhere (docs/results.md; the others were up to nine times slower).
 //!
+//! The pixels of byol's own files go into the first convolution as they are, uint8: the normalisation before it is a
+//! scale and a shift per channel, which its weights and bias take over ([`Form::fold_input`]).
+//!
 //! What is quantised: convolutions and matrix products with constant weights, and the additions, poolings and
 //! concatenations between them. Left in float: the input's normalisation, everything behind the last such layer (so that
 //! features keep their resolution), layers that the caller names, and operators that are not known here.
@@ -34,6 +37,9 @@ pub struct Form {
     pub float_layers: BTreeSet<String>,
     /// Weights of 7 bits: x86-64 processors without VNNI add products in 16 bits, and saturate with 8.
     pub reduced_weights: bool,
+    /// Normalisation inside the first convolution. Exact but for the rim of the picture: what is padded there is one
+    /// pixel value instead of the mean of each channel.
+    pub fold_input: bool,
     /// Metadata to add; keys get the prefix `byol.`.
     pub metadata: BTreeMap<String, String>,
 }
@@ -45,6 +51,43 @@ pub struct Quantizable {
     layers: Vec<Layer>,
     /// Position of each constant by its name.
     constants: HashMap<String, usize>,
+    prelude: Option<Prelude>,
+}
+
+/// `uint8 pixels -> Cast -> Mul -> Add -> a layer`, each the only reader of the one before.
+#[derive(Clone, Debug)]
+struct Prelude {
+    /// The pixels, `[n, channels, height, width]`.
+    pixels: String,
+    /// Cast, Mul and Add.
+    nodes: [usize; 3],
+    /// The layer behind them, by its name.
+    layer: String,
+    /// `value = pixel * scale + shift`, per channel.
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+impl Prelude {
+    /// Pixels as integers: steps of 1 from the pixel that stands for 0, which is what convolutions pad with.
+    fn step(&self) -> Step {
+        let zeros: f32 = self.scale.iter().zip(&self.shift).map(|(scale, shift)| -shift / scale).sum();
+        Step { scale: 1.0, zero: (zeros / self.scale.len() as f32).round_ties_even().clamp(0.0, 255.0) as u8 }
+    }
+
+    /// Puts scale and shift into a convolution's weights `[out, in, ...]` and bias.
+    fn fold(&self, weights: &mut [f32], bias: &mut [f32]) {
+        let zero = f32::from(self.step().zero);
+        let row = weights.len() / bias.len();
+        let area = row / self.scale.len();
+        for (row, bias) in weights.chunks_mut(row).zip(bias) {
+            for (channel, kernel) in row.chunks_mut(area).enumerate() {
+                let (scale, shift) = (self.scale[channel], self.shift[channel]);
+                *bias += kernel.iter().sum::<f32>() * (shift + scale * zero);
+                kernel.iter_mut().for_each(|w| *w *= scale);
+            }
+        }
+    }
 }
 
 /// A convolution or matrix product with constant weights.
@@ -75,7 +118,7 @@ impl Quantizable {
             let why = format!("operator set {}; quantisation needs {OLDEST_OPSET} or newer", inspection.opset);
             return Err(wrong(why));
         }
-        let mut found = Self { model, layers: Vec::new(), constants: HashMap::new() };
+        let mut found = Self { model, layers: Vec::new(), constants: HashMap::new(), prelude: None };
         if let Some(node) =
             found.graph().node.iter().find(|n| n.op_type.contains("Quantize") || n.op_type.starts_with("QLinear"))
         {
@@ -84,10 +127,16 @@ impl Quantizable {
         found.index();
         found.fold_batch_norms();
         found.find_layers();
+        found.prelude = found.find_prelude();
         if found.layers.is_empty() {
             return Err(wrong("it has no convolution or matrix product that could be quantised".into()));
         }
         Ok(found)
+    }
+
+    /// Whether [`Form::fold_input`] has something to fold.
+    pub fn has_foldable_input(&self) -> bool {
+        self.prelude.is_some()
     }
 
     /// Names of the layers, in the order of the graph.
@@ -124,8 +173,10 @@ impl Quantizable {
             return Err(wrong(format!("it has no layer {name:?} to leave in float")));
         }
         let quantised = self.quantised(&form.float_layers);
+        let prelude = self.prelude.as_ref().filter(|p| form.fold_input && !form.float_layers.contains(&p.layer));
+        let normalised = prelude.map(|p| self.graph().node[p.nodes[2]].output[0].as_str());
         let mut steps: HashMap<&str, Step> = HashMap::new();
-        for value in &quantised {
+        for value in quantised.iter().filter(|value| Some(value.as_str()) != normalised) {
             let range = ranges.get(value).ok_or_else(|| wrong(format!("no range is known of value {value:?}")))?;
             let step = Step::of(*range).ok_or_else(|| wrong(format!("value {value:?} has the range {range:?}")))?;
             steps.insert(value, step);
@@ -147,12 +198,20 @@ impl Quantizable {
             }
         }
         for (index, node) in self.graph().node.iter().enumerate() {
+            if prelude.is_some_and(|p| p.nodes.contains(&index)) {
+                continue;
+            }
             let layer = self.layers.iter().find(|l| l.node == index && !form.float_layers.contains(&l.name));
             let mut node = node.clone();
             if let Some(layer) = layer {
-                let step = steps.get(node.input[0].as_str()).copied();
+                let folded = prelude.filter(|p| p.layer == layer.name);
+                if let Some(prelude) = folded {
+                    let read = writer.dequantise(&prelude.pixels, &prelude.pixels, prelude.step());
+                    writer.replaced.insert(node.input[0].clone(), read);
+                }
+                let step = folded.map(Prelude::step).or_else(|| steps.get(node.input[0].as_str()).copied());
                 let step = step.ok_or_else(|| wrong(format!("layer {:?} has no step", layer.name)))?;
-                self.weights(layer, &mut node, step, form.reduced_weights, &mut writer)?;
+                self.weights(layer, &mut node, step, folded, form.reduced_weights, &mut writer)?;
             }
             for input in &mut node.input {
                 if let Some(other) = writer.replaced.get(input) {
@@ -195,23 +254,28 @@ impl Quantizable {
         layer: &Layer,
         node: &mut NodeProto,
         input: Step,
+        folded: Option<&Prelude>,
         reduced: bool,
         writer: &mut Writer,
     ) -> Result<()> {
         let wrong = |why: String| Error::Onnx { why };
         let levels = if reduced { REDUCED_LEVELS } else { WEIGHT_LEVELS };
         let tensor = &self.graph().initializer[self.constants[&node.input[1]]];
-        let values = floats(tensor);
+        let mut values = floats(tensor);
         let sizes: Vec<usize> = tensor.dims.iter().map(|&d| d as usize).collect();
         if let Some(value) = values.iter().find(|v| !v.is_finite()) {
             return Err(wrong(format!("weight {:?} holds {value}", tensor.name)));
         }
         let channels = sizes[layer.axis];
         let inner: usize = sizes[layer.axis + 1..].iter().product();
-        let bias = match node.input.get(2).filter(|name| !name.is_empty()) {
+        let mut bias = match node.input.get(2).filter(|name| !name.is_empty()) {
             Some(name) => Some(floats(&self.graph().initializer[self.constants[name]])),
             None => None,
         };
+        if let Some(prelude) = folded {
+            prelude.fold(&mut values, bias.get_or_insert_with(|| vec![0.0; channels]));
+            node.input.resize(3, String::new());
+        }
         let mut largest = vec![0.0f32; channels];
         for (i, v) in values.iter().enumerate() {
             let channel = (i / inner) % channels;
@@ -269,6 +333,34 @@ impl Quantizable {
             }
         }
         found
+    }
+
+    /// The normalisation in front of the first convolution, as byol's exporter writes it.
+    fn find_prelude(&self) -> Option<Prelude> {
+        let graph = self.graph();
+        let reader = |value: &str| {
+            let mut readers = graph.node.iter().enumerate().filter(|(_, n)| n.input.iter().any(|i| i == value));
+            readers.next().filter(|_| readers.next().is_none() && !graph.output.iter().any(|o| o.name == value))
+        };
+        let per_channel = |node: &NodeProto| {
+            let tensor = &graph.initializer[*self.constants.get(node.input.get(1)?)?];
+            (tensor.data_type == data_type::FLOAT && matches!(tensor.dims[..], [1, _, 1, 1])).then(|| floats(tensor))
+        };
+        let (cast, node) = graph.node.iter().enumerate().find(|(_, n)| n.op_type == "Cast")?;
+        let pixels = node.input[0].clone();
+        let producer = graph.node.iter().find(|n| n.output.contains(&pixels) && n.op_type == "Transpose")?;
+        let is_bytes = |v: &&ValueInfoProto| onnx::value(v).element == onnx::Element::Uint8;
+        graph.input.iter().filter(is_bytes).find(|v| v.name == producer.input[0])?;
+        let (mul, scaled) = reader(&node.output[0]).filter(|(_, n)| n.op_type == "Mul")?;
+        let (add, shifted) = reader(&scaled.output[0]).filter(|(_, n)| n.op_type == "Add")?;
+        let (conv, first) = reader(&shifted.output[0]).filter(|(_, n)| n.op_type == "Conv")?;
+        let (scale, shift) = (per_channel(scaled)?, per_channel(shifted)?);
+        let layer = self.layers.iter().find(|layer| layer.node == conv)?;
+        let weight = &graph.initializer[*self.constants.get(&first.input[1])?];
+        // Weights of a grouped convolution have fewer input channels than the picture.
+        let fits =
+            weight.dims[1] == scale.len() as i64 && scale.len() == shift.len() && scale.iter().all(|&s| s != 0.0);
+        fits.then(|| Prelude { pixels, nodes: [cast, mul, add], layer: layer.name.clone(), scale, shift })
     }
 
     fn find_layers(&mut self) {
@@ -433,13 +525,21 @@ struct Writer {
 impl Writer {
     /// Rounds a value to its step, for all that read it.
     fn pair(&mut self, value: &str, step: Step) {
+        let quantised = format!("{value}.uint8");
+        let read = self.dequantise(value, &quantised, step);
+        let at = self.nodes.len() - 1;
+        self.push("QuantizeLinear", &[value, &format!("{value}.scale"), &format!("{value}.zero")], &quantised, vec![]);
+        self.nodes.swap(at, at + 1);
+        self.replaced.insert(value.into(), read);
+    }
+
+    /// Makes floats of integers; gives their name.
+    fn dequantise(&mut self, value: &str, quantised: &str, step: Step) -> String {
         let scale = self.constant(&format!("{value}.scale"), data_type::FLOAT, &[], step.scale.to_le_bytes().into());
         let zero = self.constant(&format!("{value}.zero"), data_type::UINT8, &[], vec![step.zero]);
-        let quantised = format!("{value}.uint8");
         let read = format!("{value}.rounded");
-        self.push("QuantizeLinear", &[value, &scale, &zero], &quantised, vec![]);
-        self.push("DequantizeLinear", &[&quantised, &scale, &zero], &read, vec![]);
-        self.replaced.insert(value.into(), read);
+        self.push("DequantizeLinear", &[quantised, &scale, &zero], &read, vec![]);
+        read
     }
 
     /// A constant of integers, as float again; gives the name of the latter.
