@@ -19,6 +19,7 @@ mod onnx_proto;
 pub mod onnx_quantize;
 pub mod picture;
 pub mod resnet;
+mod tar_shards;
 pub mod weights;
 
 pub use error::{Error, Result};

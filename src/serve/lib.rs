@@ -23,6 +23,7 @@ pub mod quantize;
 pub mod runtime;
 pub mod solver;
 mod statistics;
+pub mod store;
 mod watch;
 
 pub use error::{Error, Result};

@@ -57,30 +57,23 @@ pub fn extract_dataset(
     mut progress: Option<&mut dyn FnMut(usize, usize)>,
 ) -> Result<(Features, Vec<BadItem>)> {
     let (n, dimension) = (dataset.len(), encoder.dimension());
-    let batch = match options.batch {
-        batch if batch > 0 && !encoder.has_fixed_batch() => batch,
-        _ => encoder.micro_batch(),
-    };
     let mut values: Vec<f32> = Vec::new();
     let room = n.saturating_mul(dimension);
     values.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room.saturating_mul(size_of::<f32>()) })?;
     let mut good = Vec::with_capacity(n);
     let mut bad = Vec::new();
-    let prepare =
-        |index: usize, pixels: &mut [u8]| Ok(encoder.contract().prepare(dataset.picture(index)?.view(), pixels)?);
-    stream(encoder, n, batch, &prepare, cancel, &mut |range, results, features| {
-        for ((index, result), row) in range.clone().zip(results.drain(..)).zip(features.chunks(dimension)) {
-            match result {
-                Ok(()) => {
-                    good.push(index);
-                    values.extend_from_slice(row);
-                }
-                Err(error) if options.strict => return Err(item(index, error)),
-                Err(error) => bad.push(BadItem { index, name: dataset.name(index), error }),
-            }
-        }
+    let mut after = |done: usize| {
         if let Some(progress) = &mut progress {
-            progress(range.end, n);
+            progress(done, n);
+        }
+    };
+    batches(encoder, dataset, 0, options, cancel, &mut after, &mut |index, row| {
+        match row {
+            Ok(row) => {
+                good.push(index);
+                values.extend_from_slice(row);
+            }
+            Err(error) => bad.push(BadItem { index, name: dataset.name(index), error }),
         }
         Ok(())
     })?;
@@ -93,6 +86,56 @@ pub fn extract_dataset(
     let names = Some(good.iter().map(|&index| dataset.name(index)).collect());
     let encoder = Some(encoder.sha256().to_owned());
     Ok((Features { values, labels, names, classes, encoder }, bad))
+}
+
+/// Takes one picture's features, or what is wrong with it.
+pub type RowSink<'a> = &'a mut dyn FnMut(usize, Result<&[f32]>) -> Result<()>;
+
+/// Features of the pictures of a data set from number `first` on, one after the other in order. Memory does not depend on
+/// their number.
+///
+/// # Errors
+/// With `strict`, [`Error::Item`] for the first bad picture; what `sink` returns; [`Error::Cancelled`],
+/// [`Error::Deadline`], [`Error::Runtime`].
+pub fn extract_rows(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    first: usize,
+    options: &PipelineOptions,
+    cancel: &Cancel,
+    sink: RowSink<'_>,
+) -> Result<()> {
+    batches(encoder, dataset, first, options, cancel, &mut |_| {}, sink)
+}
+
+/// As [`extract_rows`]; `after` each micro-batch with the number of pictures done.
+fn batches(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    first: usize,
+    options: &PipelineOptions,
+    cancel: &Cancel,
+    after: &mut dyn FnMut(usize),
+    sink: RowSink<'_>,
+) -> Result<()> {
+    let batch = match options.batch {
+        batch if batch > 0 && !encoder.has_fixed_batch() => batch,
+        _ => encoder.micro_batch(),
+    };
+    let prepare = |index: usize, pixels: &mut [u8]| {
+        Ok(encoder.contract().prepare(dataset.picture(first + index)?.view(), pixels)?)
+    };
+    let n = dataset.len().saturating_sub(first);
+    stream(encoder, n, batch, &prepare, cancel, &mut |range, results, features| {
+        for ((index, result), row) in range.clone().zip(results.drain(..)).zip(features.chunks(encoder.dimension())) {
+            match result {
+                Err(error) if options.strict => return Err(item(first + index, error)),
+                result => sink(first + index, result.map(|()| row))?,
+            }
+        }
+        after(first + range.end);
+        Ok(())
+    })
 }
 
 /// Writes the pixels of one picture, `[height, width, channels]`.
