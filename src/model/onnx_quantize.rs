@@ -126,6 +126,7 @@ impl Quantizable {
         }
         found.index();
         found.fold_batch_norms();
+        found.fold_pads();
         found.find_layers();
         found.prelude = found.find_prelude();
         if found.layers.is_empty() {
@@ -482,6 +483,58 @@ impl Quantizable {
         }
     }
 
+    /// Moves zeros that are padded in front of a convolution into its own padding. A padding by itself has no integer
+    /// kernel here, so it would cost two conversions.
+    fn fold_pads(&mut self) {
+        let graph = self.model.graph.get_or_insert_default();
+        let mut readers: HashMap<String, usize> = HashMap::new();
+        let named = graph.node.iter().flat_map(|n| n.input.clone()).chain(graph.output.iter().map(|v| v.name.clone()));
+        named.for_each(|value| *readers.entry(value).or_default() += 1);
+        let mut at = 0;
+        while at < graph.node.len() {
+            let pad = &graph.node[at];
+            at += 1;
+            let plain = |a: &AttributeProto| a.name != "mode" || a.s == b"constant";
+            if pad.op_type != "Pad" || pad.input.len() > 3 || !pad.attribute.iter().all(plain) {
+                continue;
+            }
+            let constant = |name: &String| {
+                let made = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.first() == Some(name));
+                let made = made.and_then(|n| n.attribute.iter().find_map(|a| a.t.as_deref()));
+                made.or_else(|| self.constants.get(name).map(|&i| &graph.initializer[i]))
+            };
+            let fill = pad.input.get(2).filter(|name| !name.is_empty());
+            let zeros = fill.is_none_or(|name| constant(name).is_some_and(|t| floats(t).iter().all(|&v| v == 0.0)));
+            let Some(amounts) = pad.input.get(1).and_then(constant).map(integers) else { continue };
+            let rank = amounts.len() / 2;
+            let spatial = rank > 2 && (0..2).all(|axis| amounts[axis] == 0 && amounts[rank + axis] == 0);
+            if !zeros || !spatial || amounts.iter().any(|&n| n < 0) || readers.get(&pad.output[0]) != Some(&1) {
+                continue;
+            }
+            let (input, output) = (pad.input[0].clone(), pad.output[0].clone());
+            let reader = |n: &&mut NodeProto| n.op_type == "Conv" && n.input.first() == Some(&output);
+            let Some(conv) = graph.node.iter_mut().find(reader) else { continue };
+            // Automatic padding counts from the padded size, so it cannot be added to.
+            if conv.attribute.iter().any(|a| a.name == "auto_pad" && a.s != b"NOTSET") {
+                continue;
+            }
+            let added: Vec<i64> = amounts[2..rank].iter().chain(&amounts[rank + 2..]).copied().collect();
+            match conv.attribute.iter_mut().find(|a| a.name == "pads") {
+                Some(own) if own.ints.len() == added.len() => own.ints.iter_mut().zip(added).for_each(|(o, a)| *o += a),
+                Some(_) => continue,
+                None => conv.attribute.push(AttributeProto {
+                    name: "pads".into(),
+                    ints: added,
+                    r#type: attribute_type::INTS,
+                    ..AttributeProto::default()
+                }),
+            }
+            conv.input[0] = input;
+            at -= 1;
+            graph.node.remove(at);
+        }
+    }
+
     fn index(&mut self) {
         let named = self.graph().initializer.iter().enumerate();
         self.constants = named.map(|(i, tensor)| (tensor.name.clone(), i)).collect();
@@ -603,6 +656,14 @@ pub(crate) fn floats(tensor: &TensorProto) -> Vec<f32> {
         return tensor.float_data.clone();
     }
     tensor.raw_data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+/// The values of an int64 tensor.
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    if tensor.raw_data.is_empty() {
+        return tensor.int64_data.clone();
+    }
+    tensor.raw_data.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()
 }
 
 #[cfg(test)]
