@@ -269,10 +269,8 @@ impl Quantizable {
         }
         let channels = sizes[layer.axis];
         let inner: usize = sizes[layer.axis + 1..].iter().product();
-        let mut bias = match node.input.get(2).filter(|name| !name.is_empty()) {
-            Some(name) => Some(floats(&self.graph().initializer[self.constants[name]])),
-            None => None,
-        };
+        let given = node.input.get(2).filter(|name| !name.is_empty());
+        let mut bias = given.map(|name| floats(&self.graph().initializer[self.constants[name]]));
         if let Some(prelude) = folded {
             prelude.fold(&mut values, bias.get_or_insert_with(|| vec![0.0; channels]));
             node.input.resize(3, String::new());
