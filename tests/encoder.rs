@@ -19,6 +19,7 @@ use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions, InputTensor};
 use byol_serve::features::Features;
 use byol_serve::pipeline::{PipelineOptions, extract_dataset};
+use byol_serve::provider::Provider;
 use byol_serve::runtime::{LIBRARY_VARIABLE, Runtime, RuntimeOptions};
 use byol_serve::{Error, Result};
 
@@ -221,13 +222,67 @@ fn a_batch_and_single_calls_give_the_same_bits() {
     }
 }
 
+/// Sessions of any number of threads, alone or side by side, give the same bits: a picture's features depend on nothing
+/// but the picture and the model.
+#[test]
+fn any_number_of_sessions_gives_the_same_bits() {
+    for (name, width, size) in [("resnet18", 64, 96), ("resnet50", 16, 64), ("resnet18", 16, 28)] {
+        let model = exported(name, width, size);
+        let bytes = size * size * 3;
+        let pixels = noise(41 * bytes);
+        let view = |data| PictureView::new(PixelFormat::Rgb8, size, size, size * 3, data).expect("a view");
+        let views: Vec<_> = pixels.chunks(bytes).map(view).collect();
+        let of = |sessions, bulk| {
+            let options = EncoderOptions { sessions, bulk, ..Default::default() };
+            let encoder = Encoder::from_bytes(&runtime(), &model, &options).expect("opens");
+            encoder.warm_up().expect("warm");
+            bits(&extract(&encoder, &views))
+        };
+        let expected = of(1, false);
+        for (sessions, bulk) in [(0, false), (0, true), (2, false), (3, false)] {
+            assert!(of(sessions, bulk) == expected, "{name} {width} at {size}, {sessions} sessions, bulk {bulk}");
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_an_error_and_never_replaced() {
+    assert_eq!(open("uint8").provider(), Provider::Cpu);
+    for provider in Provider::ALL.into_iter().filter(|provider| *provider != Provider::Cpu) {
+        assert_eq!(provider.name().parse::<Provider>().expect("its own name"), provider);
+        let options = EncoderOptions { provider, ..Default::default() };
+        match Encoder::open(&runtime(), &model("uint8"), &options) {
+            Ok(encoder) => assert_eq!(encoder.provider(), provider, "this library has it"),
+            Err(e) => assert!(e.to_string().contains(&format!("execution provider {provider}")), "{e}"),
+        }
+    }
+    assert!("gpu".parse::<Provider>().expect_err("no such provider").to_string().contains("cuda"));
+}
+
+#[test]
+fn a_model_file_that_changed_does_not_serve_half_of_the_calls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.onnx");
+    fs::copy(model("uint8"), &path).expect("a copy");
+    let encoder = Encoder::open(&runtime(), &path, &EncoderOptions::default()).expect("opens");
+    fs::copy(model("float32"), &path).expect("another model");
+    let pixels = pixels();
+    let many: Vec<PictureView<'_>> = (0..30).flat_map(|_| views(&pixels)).collect();
+    let expected = bits(&extract(&encoder, &views(&pixels)));
+    assert!(extract(&encoder, &many).chunks(expected.len()).all(|rows| bits(rows) == expected));
+    match encoder.warm_up() {
+        Ok(()) => assert_eq!(runtime().threads(), 1, "one session is enough for one thread"),
+        Err(e) => assert!(matches!(e, Error::ModelHash { .. }), "{e}"),
+    }
+}
+
 #[test]
 fn eight_threads_at_once_get_what_one_gets() {
     let pixels = pixels();
-    for sessions in [1, 3] {
+    for sessions in [0, 1, 3] {
         let options = EncoderOptions { sessions, ..Default::default() };
         let encoder = Encoder::open(&runtime(), &model("uint8"), &options).expect("opens");
-        assert_eq!(encoder.sessions(), sessions);
+        assert_eq!(encoder.sessions(), if sessions == 0 { runtime().threads() } else { sessions });
         let expected = bits(&extract(&encoder, &views(&pixels)));
         thread::scope(|scope| {
             for worker in 0..8 {

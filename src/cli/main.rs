@@ -11,6 +11,7 @@ mod output;
 mod predict;
 #[cfg(feature = "train")]
 mod pretrain;
+mod quantize;
 mod source;
 mod summary;
 #[cfg(feature = "train")]
@@ -48,6 +49,7 @@ enum Command {
     Pretrain(pretrain::Arguments),
     Export(export::Arguments),
     Extract(extract::Arguments),
+    Quantize(quantize::Arguments),
     LinearEval(linear_eval::Arguments),
     Knn(knn::Arguments),
     Fit(fit::Arguments),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Views(arguments) => views::run(arguments, &output),
         Command::Export(arguments) => export::run(arguments, &output),
         Command::Extract(arguments) => extract::run(arguments, &output),
+        Command::Quantize(arguments) => quantize::run(arguments, &output),
         Command::LinearEval(arguments) => linear_eval::run(arguments, &output),
         Command::Knn(arguments) => knn::run(arguments, &output),
         Command::Fit(arguments) => fit::run(arguments, &output),

@@ -7,6 +7,7 @@ use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
 use byol_serve::features::Features;
 use byol_serve::pipeline::{PipelineOptions, extract_dataset};
+use byol_serve::provider::Provider;
 use byol_serve::runtime::{Runtime, RuntimeOptions};
 use clap::{Args, ValueEnum};
 use ndarray::Array2;
@@ -41,6 +42,9 @@ pub struct RuntimeArgs {
     /// ONNX Runtime library to load (also: BYOL_ONNXRUNTIME).
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
+    /// What computes: cpu, cuda, tensorrt, coreml, directml, openvino or xnnpack. One that the library lacks is an error.
+    #[arg(long, value_name = "NAME", default_value = "cpu", hide_default_value = true)]
+    pub provider: Provider,
     /// Pictures at a time; chosen by default.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub batch: usize,
@@ -53,7 +57,7 @@ impl RuntimeArgs {
     /// Opens an encoder file.
     pub fn open(&self, file: &Path) -> byol_serve::Result<Encoder> {
         let runtime = Runtime::open(&RuntimeOptions { library: self.onnxruntime.clone(), threads: self.threads })?;
-        Encoder::open(&runtime, file, &EncoderOptions::default())
+        Encoder::open(&runtime, file, &EncoderOptions { bulk: true, provider: self.provider, ..Default::default() })
     }
 
     /// Features of a data set by `encoder`, an ONNX file or the word `pixels`; says what was left out.

@@ -358,6 +358,7 @@ unsafe fn read_options(options: *const byol_encoder_options) -> Result<EncoderOp
                 max_pixels: or(options.max_image_pixels, default.limits.max_pixels),
                 max_file_bytes: or(options.max_image_bytes, default.limits.max_file_bytes),
             },
+            ..default
         })
     }
 }

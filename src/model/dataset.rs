@@ -1,8 +1,10 @@
-//! Pictures on disk, with labels where there are any: IDX files, plain or gzipped, or a folder of image files.
+//! Pictures on disk, with labels where there are any: IDX files, plain or gzipped, a folder of image files, a list of
+//! files, or tar files.
 
 use crate::error::{Error, Result};
 use crate::file;
 use crate::picture::{Limits, Picture};
+use crate::tar_shards::{self, Member};
 use flate2::read::MultiGzDecoder;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,10 @@ use std::sync::Arc;
 const PICTURE_ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jpe"];
 /// Largest IDX file, unpacked, in bytes.
 const MAX_IDX_BYTES: u64 = 16 << 30;
+/// Largest list of files in bytes.
+const MAX_LIST_BYTES: u64 = 1 << 30;
+/// Most classes that numbers in tar files may count.
+const MAX_CLASSES: u32 = 1 << 20;
 
 /// Which part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +46,17 @@ enum Source {
     Idx { pixels: Arc<[u8]>, height: usize, width: usize },
     /// Files.
     Files(Arc<[PathBuf]>),
+    /// Members of tar files.
+    Tar { shards: Arc<[PathBuf]>, members: Arc<[Member]> },
 }
 
 impl Dataset {
-    /// Opens a folder or an `*-images-idx3-ubyte[.gz]` file.
+    /// Opens a folder, an `*-images-idx3-ubyte[.gz]` file, a `.tar` file, or a `.txt` list of files.
     ///
     /// A folder with IDX files named as MNIST's gives the asked split. Otherwise the folder's sub-folder `train`,
     /// `test` or `val` is taken where it exists. Folders in it are classes, in the order of their names; pictures
-    /// directly in it have no labels.
+    /// directly in it have no labels. A folder of `.tar` files (WebDataset) is read in the order of their names. A list
+    /// holds one path a line, relative to the list; empty lines and those that begin with `#` do not count.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Dataset`] for a folder without pictures, a truncated or foreign IDX file, or labels
@@ -55,7 +64,11 @@ impl Dataset {
     pub fn open(path: &Path, split: Split) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
         if metadata.is_file() {
-            return Self::open_idx(path);
+            return match ending(path).as_deref() {
+                Some("tar") => Self::open_tar(path, vec![path.into()]),
+                Some("txt" | "lst") => Self::open_list(path),
+                _ => Self::open_idx(path),
+            };
         }
         let prefix = match split {
             Split::Train => "train",
@@ -75,12 +88,52 @@ impl Dataset {
             Split::Test => &["test", "val"],
         };
         match names.iter().map(|name| path.join(name)).find(|folder| folder.is_dir()) {
-            Some(folder) => Self::open_folder(&folder),
+            Some(folder) => Self::open_unsplit(&folder),
             None if split == Split::Test => {
                 Err(wrong(path, "it has no test part: no folder test or val, no t10k-images-idx3-ubyte[.gz]".into()))
             }
-            None => Self::open_folder(path),
+            None => Self::open_unsplit(path),
         }
+    }
+
+    fn open_unsplit(folder: &Path) -> Result<Self> {
+        let is_tar = |path: &PathBuf| ending(path).as_deref() == Some("tar") && path.is_file() && !hidden(path);
+        let shards: Vec<PathBuf> = entries(folder)?.into_iter().filter(is_tar).collect();
+        if shards.is_empty() { Self::open_folder(folder) } else { Self::open_tar(folder, shards) }
+    }
+
+    fn open_tar(path: &Path, shards: Vec<PathBuf>) -> Result<Self> {
+        let has_ending = |path: &Path| ending(path).is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()));
+        let (members, labels) = tar_shards::open(&shards, &has_ending)?;
+        if members.is_empty() {
+            let why =
+                format!("no pictures in {} tar files (members ending in {})", shards.len(), PICTURE_ENDINGS.join(", "));
+            return Err(wrong(path, why));
+        }
+        let highest = labels.iter().flatten().copied().max();
+        if highest.is_some_and(|highest| highest >= MAX_CLASSES) {
+            return Err(wrong(path, format!("class {} is beyond {MAX_CLASSES}", highest.unwrap_or(0))));
+        }
+        Ok(Self {
+            path: path.into(),
+            rows: (0..members.len()).collect(),
+            source: Source::Tar { shards: shards.into(), members: members.into() },
+            labels: labels.map(Into::into),
+            classes: highest.map(|highest| (0..=highest).map(|c| c.to_string()).collect()).unwrap_or_default(),
+            limits: Limits::default(),
+        })
+    }
+
+    fn open_list(path: &Path) -> Result<Self> {
+        let bytes = file::read(path, MAX_LIST_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| wrong(path, "a list of files is UTF-8 text".into()))?;
+        let beside = path.parent().unwrap_or(Path::new("."));
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let files: Vec<PathBuf> = lines.map(|line| beside.join(line)).collect();
+        if files.is_empty() {
+            return Err(wrong(path, "the list names no file".into()));
+        }
+        Ok(Self { path: path.into(), ..Self::from_files(files) })
     }
 
     /// Opens the files named, unlabelled, in the order given.
@@ -197,13 +250,17 @@ impl Dataset {
         match &self.source {
             Source::Idx { .. } => format!("{}#{}", self.path.display(), self.rows[index]),
             Source::Files(files) => files[self.rows[index]].display().to_string(),
+            Source::Tar { shards, members } => {
+                let member = &members[self.rows[index]];
+                format!("{}:{}", shards[member.shard as usize].display(), member.name)
+            }
         }
     }
 
-    /// A picture's file; `None` for pictures out of an IDX file.
+    /// A picture's file; `None` for pictures out of an IDX or tar file.
     pub fn file(&self, index: usize) -> Option<&Path> {
         match &self.source {
-            Source::Idx { .. } => None,
+            Source::Idx { .. } | Source::Tar { .. } => None,
             Source::Files(files) => Some(&files[self.rows[index]]),
         }
     }
@@ -221,6 +278,11 @@ impl Dataset {
                 Ok(Picture { channels: 1, width: *width, height: *height, pixels })
             }
             Source::Files(files) => Picture::open(&files[row], &self.limits),
+            Source::Tar { shards, members } => {
+                let member = &members[row];
+                let bytes = member.read(&shards[member.shard as usize], self.limits.max_file_bytes)?;
+                Picture::decode(&bytes, &self.limits, &self.name(index))
+            }
         }
     }
 
@@ -231,6 +293,34 @@ impl Dataset {
         part.rows = rows.iter().map(|&r| self.rows[r]).collect();
         part.labels = self.labels.as_ref().map(|labels| rows.iter().map(|&r| labels[r]).collect());
         part
+    }
+
+    /// Part `part` (from 0) of `parts`, consecutive pictures. Parts are disjoint, together they are everything, and one
+    /// after the other they are in order.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] unless `part < parts`, or for a part without pictures.
+    pub fn part(&self, part: usize, parts: usize) -> Result<Self> {
+        if part >= parts {
+            return Err(wrong(&self.path, format!("there is no part {part} of {parts}; they count from 0")));
+        }
+        let at = |part: usize| (part as u128 * self.len() as u128 / parts as u128) as usize;
+        let rows: Vec<usize> = (at(part)..at(part + 1)).collect();
+        if rows.is_empty() {
+            let why = format!("part {part} of {parts} is empty: there are {} pictures", self.len());
+            return Err(wrong(&self.path, why));
+        }
+        Ok(self.select(&rows))
+    }
+
+    /// SHA-256 (hex) of the pictures' names in their order: whether two lists are the same.
+    pub fn fingerprint(&self) -> String {
+        let mut names = String::new();
+        for index in 0..self.len() {
+            names.push_str(&self.name(index));
+            names.push('\n');
+        }
+        crate::sha256_hex(names.as_bytes())
     }
 
     /// One sentence: how many pictures, of how many classes, from where.
@@ -255,13 +345,17 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// What stands behind the last dot, in lower case.
+fn ending(path: &Path) -> Option<String> {
+    path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase())
+}
+
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    path.is_file() && !hidden(path) && ending.is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()))
+    path.is_file() && !hidden(path) && ending(path).is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()))
 }
 
 /// All pictures below a class folder, however deep.

@@ -4,7 +4,7 @@
 //! - [`weights`]: its tensors by name, in safetensors.
 //! - [`picture`]: pixels, and the input contract that says how they become the network's input.
 //! - [`dataset`]: pictures with labels on disk.
-//! - [`onnx`]: the file that is served.
+//! - [`onnx`]: the file that is served; [`onnx_quantize`]: the same in 8-bit integers.
 
 pub mod dataset;
 pub mod encoder;
@@ -13,10 +13,13 @@ pub mod file;
 pub mod graph;
 pub mod mlp;
 pub mod onnx;
+pub mod onnx_float16;
 pub mod onnx_head;
 mod onnx_proto;
+pub mod onnx_quantize;
 pub mod picture;
 pub mod resnet;
+mod tar_shards;
 pub mod weights;
 
 pub use error::{Error, Result};

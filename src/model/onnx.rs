@@ -82,6 +82,7 @@ pub fn write(export: &Export<'_>) -> Result<Vec<u8>> {
             input: vec![value_info("image", data_type::UINT8, image)],
             output: vec![value_info("features", data_type::FLOAT, vec![batch(), Dimension::Value(dimension)])],
         }),
+        ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
 }
@@ -277,6 +278,7 @@ impl<'a> Writer<'a> {
             name: name.into(),
             op_type: op_type.into(),
             attribute,
+            ..NodeProto::default()
         });
         output
     }
@@ -386,7 +388,7 @@ pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
     })
 }
 
-fn value(info: &ValueInfoProto) -> Value {
+pub(crate) fn value(info: &ValueInfoProto) -> Value {
     let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let element = match tensor.map_or(0, |t| t.elem_type) {
         data_type::UINT8 => Element::Uint8,

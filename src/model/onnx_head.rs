@@ -54,6 +54,7 @@ pub fn write(head: &LinearHead<'_>, metadata: &BTreeMap<String, String>) -> Resu
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: onnx::OPSET }],
         metadata_props: properties(head, metadata),
         graph: Some(graph),
+        ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
 }
@@ -140,6 +141,7 @@ fn nodes(head: &LinearHead<'_>, features: &str, dimension: usize) -> GraphProto 
         name: format!("head.{}", op_type.to_lowercase()),
         op_type: op_type.into(),
         attribute: vec![attribute],
+        ..NodeProto::default()
     };
     let shape = || vec![Dimension::Param("n".into()), Dimension::Value(classes as i64)];
     GraphProto {

@@ -18,26 +18,30 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use byol_model::onnx::{self, Element, Inspection, Value};
 use byol_model::picture::{InputContract, Limits, Picture, PictureView, Resize};
-use ort::ep;
-use ort::session::{RunOptions, Session};
+use ort::session::{RunOptions, SessionOutputs};
 use ort::value::TensorRef;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::pipeline;
+use crate::pool::{Origin, Pool, Wish};
+use crate::provider::Provider;
 use crate::runtime::Runtime;
 
 /// How to open an encoder.
 #[derive(Clone, Debug)]
 pub struct EncoderOptions {
-    /// Calls that may be inferred at the same time; each has a session with its own copy of the weights. 0 means 1:
-    /// one session at a time uses all threads, which is the fastest for the memory unless the encoder is tiny.
+    /// Calls that may be inferred at the same time; each has a session with its own copy of the weights, and its part
+    /// of the threads. 0 chooses: a call that is alone gets all threads, calls that meet get one thread each.
     pub sessions: usize,
+    /// With `sessions` 0: the encoder is for many pictures at a time, so that no session is kept for lone pictures.
+    pub bulk: bool,
+    /// What computes. One that is not there is an error.
+    pub provider: Provider,
     /// How pictures become input; overrides what the file says, and is needed where it says nothing.
     pub contract: Option<InputContract>,
     /// The file must have this SHA-256 (hexadecimal).
@@ -54,6 +58,8 @@ impl Default for EncoderOptions {
     fn default() -> Self {
         Self {
             sessions: 0,
+            bulk: false,
+            provider: Provider::Cpu,
             contract: None,
             expected_sha256: None,
             output: None,
@@ -87,6 +93,7 @@ pub enum InputTensor<'a> {
 pub struct Encoder {
     runtime: Arc<Runtime>,
     pool: Pool,
+    provider: Provider,
     /// The file, or a name for bytes from memory: what errors name.
     path: PathBuf,
     input: Port,
@@ -136,10 +143,11 @@ impl Encoder {
     /// or [`Error::Runtime`], each with the file's name.
     pub fn open(runtime: &Arc<Runtime>, path: &Path, options: &EncoderOptions) -> Result<Self> {
         let bytes = read(path, options.max_model_bytes)?;
-        Self::build(runtime, path, &bytes, options)
+        Self::build(runtime, path, &bytes, true, options)
     }
 
-    /// Opens a model that lies in memory. The bytes are not needed afterwards.
+    /// Opens a model that lies in memory. The bytes are not needed afterwards; a copy is kept while more sessions may
+    /// be made from it.
     ///
     /// # Errors
     /// Those of [`Encoder::open`], with `model in memory` for the file's name.
@@ -149,10 +157,16 @@ impl Encoder {
         if found > options.max_model_bytes {
             return Err(Error::TooLarge { path: path.into(), found, limit: options.max_model_bytes });
         }
-        Self::build(runtime, path, bytes, options)
+        Self::build(runtime, path, bytes, false, options)
     }
 
-    fn build(runtime: &Arc<Runtime>, path: &Path, bytes: &[u8], options: &EncoderOptions) -> Result<Self> {
+    fn build(
+        runtime: &Arc<Runtime>,
+        path: &Path,
+        bytes: &[u8],
+        is_file: bool,
+        options: &EncoderOptions,
+    ) -> Result<Self> {
         let sha256 = byol_model::sha256_hex(bytes);
         if let Some(expected) = &options.expected_sha256
             && !expected.eq_ignore_ascii_case(&sha256)
@@ -177,11 +191,16 @@ impl Encoder {
         let static_dimension = output.shape.as_ref().and_then(|shape| shape.iter().skip(1).copied().product());
         let output = output.name.clone();
 
-        let sessions = options.sessions.max(1);
-        let sessions = (0..sessions).map(|_| session(runtime, path, bytes)).collect::<Result<Vec<Session>>>()?;
+        let origin = match is_file {
+            true => Origin::File(path.into(), sha256.clone()),
+            false => Origin::Memory(bytes.into()),
+        };
+        let wishes = (options.sessions, options.bulk);
+        let pool = Pool::open(runtime, path, bytes, origin, options.provider, wishes)?;
         let mut encoder = Self {
             runtime: Arc::clone(runtime),
-            pool: Pool::new(sessions),
+            pool,
+            provider: options.provider,
             path: path.into(),
             input,
             output,
@@ -193,7 +212,7 @@ impl Encoder {
             metadata: inspection.metadata,
         };
         if static_dimension.is_none() {
-            encoder.dimension = encoder.measure_dimension()?;
+            encoder.dimension = encoder.black_picture(Wish::Latency)?;
         }
         if encoder.dimension == 0 {
             return Err(unsupported(format!("its output {:?} is empty", encoder.output)));
@@ -233,7 +252,26 @@ impl Encoder {
 
     /// Number of calls that may be inferred at the same time.
     pub fn sessions(&self) -> usize {
-        self.pool.size
+        self.pool.size()
+    }
+
+    /// What computes.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Makes every session that this encoder may use and runs each once, so that no later call pays for it.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`]; [`Error::Io`] or [`Error::ModelHash`] where the file is gone or another one by now.
+    pub fn warm_up(&self) -> Result<()> {
+        self.pool.fill(&self.runtime)?;
+        std::thread::scope(|scope| {
+            let runs: Vec<_> =
+                (0..self.sessions()).map(|_| scope.spawn(|| self.black_picture(Wish::Throughput))).collect();
+            self.black_picture(Wish::Latency)?;
+            runs.into_iter().try_for_each(|run| run.join().unwrap_or(Ok(0)).map(drop))
+        })
     }
 
     /// Features of pictures in memory: picture `i` goes to `out[i * row_stride..]`, `dimension` values.
@@ -344,7 +382,7 @@ impl Encoder {
                         InputTensor::U8 { data, .. } => Pixels::U8(&data[range]),
                         InputTensor::F32 { data, .. } => Pixels::F32(&data[range]),
                     };
-                    self.infer(pixels, count, rows, cancel)?;
+                    self.infer(pixels, count, rows, Wish::Latency, cancel)?;
                     for (index, row) in (first..).zip(rows.chunks(self.dimension)) {
                         finite(index, row).map_err(|e| item(index, e))?;
                     }
@@ -441,8 +479,15 @@ impl Encoder {
     }
 
     /// Runs the model on `n` pictures, at most [`Encoder::micro_batch`] of them where it takes only one batch size.
-    pub(crate) fn infer(&self, pixels: Pixels<'_>, n: usize, features: &mut [f32], cancel: &Cancel) -> Result<()> {
-        self.run(pixels, n, cancel, &mut |values| {
+    pub(crate) fn infer(
+        &self,
+        pixels: Pixels<'_>,
+        n: usize,
+        features: &mut [f32],
+        wish: Wish,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        self.run(pixels, n, wish, cancel, &mut |values| {
             let rows = self.fixed_batch.unwrap_or(n);
             if values.len() != rows * self.dimension {
                 return Err(format!("{} values for {rows} pictures, expected {} each", values.len(), self.dimension));
@@ -457,8 +502,31 @@ impl Encoder {
         &self,
         pixels: Pixels<'_>,
         n: usize,
+        wish: Wish,
         cancel: &Cancel,
         take: &mut dyn FnMut(&[f32]) -> Result<(), String>,
+    ) -> Result<()> {
+        self.run_all(pixels, n, wish, cancel, &mut |outputs| {
+            let wrong = |why: String| Error::ModelUnsupported {
+                path: self.path.clone(),
+                why: format!("its output {:?} has {why}", self.output),
+            };
+            let output = outputs.get(&self.output).ok_or_else(|| wrong("no value".into()))?;
+            let (_, values) = output
+                .try_extract_tensor::<f32>()
+                .map_err(|e| Error::runtime(&self.path, e.code() as i32, e.message()))?;
+            take(values).map_err(wrong)
+        })
+    }
+
+    /// Runs the model and shows `take` all its outputs.
+    pub(crate) fn run_all(
+        &self,
+        pixels: Pixels<'_>,
+        n: usize,
+        wish: Wish,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&SessionOutputs<'_>) -> Result<()>,
     ) -> Result<()> {
         let InputContract { channels, height, width, .. } = self.contract;
         let rows = self.fixed_batch.unwrap_or(n);
@@ -486,7 +554,7 @@ impl Encoder {
             }
         };
         let options = Arc::new(RunOptions::new().map_err(failed)?);
-        let mut lease = self.pool.checkout(cancel)?;
+        let mut lease = self.pool.checkout(&self.runtime, wish, cancel)?;
         let watched = self.runtime.watch.watch(cancel, &options);
         let outputs = lease.session().run_with_options(ort::inputs![self.input.name.as_str() => input], &options);
         drop(watched);
@@ -495,17 +563,11 @@ impl Encoder {
             Ok(outputs) => outputs,
             Err(e) => return Err(cancel.check().err().unwrap_or_else(|| failed(e))),
         };
-        let wrong = |why: String| Error::ModelUnsupported {
-            path: self.path.clone(),
-            why: format!("its output {:?} has {why}", self.output),
-        };
-        let output = outputs.get(&self.output).ok_or_else(|| wrong("no value".into()))?;
-        let (_, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        take(values).map_err(wrong)
+        take(&outputs)
     }
 
-    /// Number of features of a model that does not say: those of one black picture.
-    fn measure_dimension(&self) -> Result<usize> {
+    /// Runs a black picture through the model: its number of features.
+    fn black_picture(&self, wish: Wish) -> Result<usize> {
         let rows = self.fixed_batch.unwrap_or(1);
         let len = self.contract.bytes();
         let (black_u8, black_f32) = (vec![0_u8; len], vec![0_f32; len]);
@@ -514,7 +576,7 @@ impl Encoder {
             InputKind::F32 => Pixels::F32(&black_f32),
         };
         let mut dimension = 0;
-        self.run(pixels, 1, &Cancel::new(), &mut |values| {
+        self.run(pixels, 1, wish, &Cancel::new(), &mut |values| {
             dimension = values.len() / rows;
             match values.len() % rows {
                 0 => Ok(()),
@@ -628,20 +690,6 @@ fn check_contract(contract: &InputContract, input: &Port, shape: [Option<usize>;
     ))
 }
 
-/// A session that gives its memory back after each run: no arena, no memory pattern.
-fn session(runtime: &Runtime, path: &Path, bytes: &[u8]) -> Result<Session> {
-    let build = || -> ort::Result<Session> {
-        Session::builder(&runtime.environment)?
-            .with_no_environment_execution_providers()?
-            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
-            .with_memory_pattern(false)?
-            // Tensors in other files are refused above; should one escape that check, this is where it would be read.
-            .with_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/denied")?
-            .commit_from_memory(bytes)
-    };
-    build().map_err(|e| Error::runtime(path, e.code() as i32, e.message()))
-}
-
 /// Reads a regular file of at most `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = |e| Error::io(path)(e);
@@ -687,55 +735,4 @@ pub(crate) fn finite(row: usize, features: &[f32]) -> Result<()> {
 
 fn same(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::DimensionMismatch { what, expected, found }) }
-}
-
-/// The sessions of an encoder. [`Session::run`] needs a session for itself, so a call takes one out and puts it back.
-struct Pool {
-    free: Mutex<Vec<Session>>,
-    returned: Condvar,
-    size: usize,
-}
-
-/// A session that is taken out.
-struct Lease<'a> {
-    pool: &'a Pool,
-    /// `None` only while it is put back.
-    session: Option<Session>,
-}
-
-impl Pool {
-    fn new(sessions: Vec<Session>) -> Self {
-        Self { size: sessions.len(), free: Mutex::new(sessions), returned: Condvar::new() }
-    }
-
-    /// Waits for a free session.
-    fn checkout(&self, cancel: &Cancel) -> Result<Lease<'_>> {
-        /// How often a waiting call looks at its `cancel`.
-        const LOOK: Duration = Duration::from_millis(5);
-        let mut free = self.locked();
-        loop {
-            cancel.check()?;
-            if let Some(session) = free.pop() {
-                return Ok(Lease { pool: self, session: Some(session) });
-            }
-            free = self.returned.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Vec<Session>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lease<'_> {
-    fn session(&mut self) -> &mut Session {
-        self.session.as_mut().expect("a lease holds its session until it is dropped")
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.pool.locked().extend(self.session.take());
-        self.pool.returned.notify_one();
-    }
 }

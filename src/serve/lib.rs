@@ -2,9 +2,11 @@
 //!
 //! - [`runtime`]: ONNX Runtime, one per process.
 //! - [`encoder`]: a model file that turns pictures into features, one call at a time; [`pipeline`] for data sets.
+//! - [`quantize`]: a model file in 8-bit integers, by [`calibration`] on pictures.
 //! - [`cancel`]: stops any of it from another thread.
 
 mod atomic;
+pub mod calibration;
 pub mod cancel;
 mod curvature;
 mod dense;
@@ -19,12 +21,16 @@ mod npy;
 mod pass;
 pub mod path;
 pub mod pipeline;
+mod pool;
 mod precondition;
 mod problem;
+pub mod provider;
+pub mod quantize;
 pub mod rows;
 pub mod runtime;
 pub mod solver;
 mod statistics;
+pub mod store;
 mod watch;
 
 pub use error::{Error, Result};

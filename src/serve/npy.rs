@@ -48,7 +48,7 @@ pub fn write_u32(path: &Path, values: &[u32]) -> Result<()> {
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
+pub(crate) fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     let shape = match shape {
         [only] => format!("{only},"),
         sizes => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),

@@ -1,0 +1,285 @@
+//! The sessions of an encoder: how many there are, how many threads each has, and who may use which.
+//!
+//! A session serves one call at a time. Two kinds exist, because two wishes pull apart:
+//! - the *wide* session spends all threads on one call: the shortest wait for a caller who is alone;
+//! - *narrow* sessions run on their caller's thread alone. As many of them as there are threads do more work per second
+//!   than a wide one, because their threads never wait for each other (docs/results.md), so calls that come at the same
+//!   time, and calls with many pictures, take these. They are made when they are first needed.
+//!
+//! All kinds give the same bits. Each holds its own copy of the weights, so a large model gets fewer narrow sessions,
+//! with several threads each.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ort::session::Session;
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::provider::Provider;
+use crate::runtime::Runtime;
+
+/// All narrow sessions together may hold this many bytes of weights; one is always allowed.
+const NARROW_BYTES: usize = 2 << 30;
+/// How often a waiting call looks at its `cancel`.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Where further sessions of a model come from.
+pub(crate) enum Origin {
+    /// A file, which must still have these bytes (SHA-256).
+    File(PathBuf, String),
+    /// Bytes that came from memory.
+    Memory(Arc<[u8]>),
+}
+
+/// What a call is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// To be over soon.
+    Latency,
+    /// To leave the other threads to its neighbours.
+    Throughput,
+}
+
+/// The sessions of an encoder.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    returned: Condvar,
+    origin: Origin,
+    /// The model's name in errors.
+    path: PathBuf,
+    provider: Provider,
+    narrow_most: usize,
+    narrow_kind: Kind,
+    has_wide: bool,
+}
+
+#[derive(Default)]
+struct State {
+    wide: Option<Session>,
+    narrow: Vec<Session>,
+    /// Narrow sessions that exist or are being made.
+    narrow_made: usize,
+    /// Set when a narrow session could not be made: the others have to do.
+    stuck: bool,
+}
+
+/// A session that is taken out.
+pub(crate) struct Lease<'a> {
+    pool: &'a Pool,
+    wide: bool,
+    /// `None` only while it is put back.
+    session: Option<Session>,
+}
+
+/// How a pool is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    wide: bool,
+    narrow: usize,
+    threads: usize,
+}
+
+impl Layout {
+    /// `sessions` as in [`crate::encoder::EncoderOptions::sessions`], for a model of so many bytes.
+    fn new(sessions: usize, bulk: bool, threads: usize, bytes: usize) -> Self {
+        if sessions > 0 {
+            let narrow = if sessions == 1 { 0 } else { sessions };
+            return Self { wide: sessions == 1, narrow, threads: (threads / sessions).max(1) };
+        }
+        if threads == 1 {
+            return Self { wide: true, narrow: 0, threads: 1 };
+        }
+        let narrow = (NARROW_BYTES / bytes.max(1)).clamp(1, threads);
+        // Several threads for some, where memory allows fewer sessions than threads: better than idle cores.
+        Self { wide: !bulk, narrow, threads: (threads / narrow).max(1) }
+    }
+}
+
+impl Pool {
+    /// Makes the first session from `bytes`, or all of them where their number was asked for.
+    pub(crate) fn open(
+        runtime: &Runtime,
+        path: &Path,
+        bytes: &[u8],
+        origin: Origin,
+        provider: Provider,
+        (sessions, bulk): (usize, bool),
+    ) -> Result<Self> {
+        // An accelerator is one device: sessions on it would only wait for each other.
+        let layout = match provider.is_cpu() {
+            true => Layout::new(sessions, bulk, runtime.threads(), bytes.len()),
+            false => Layout { wide: true, narrow: 0, threads: runtime.threads() },
+        };
+        let mut state = State::default();
+        if layout.wide {
+            state.wide = Some(session(runtime, path, bytes, provider, Kind { threads: None, arena: false })?);
+        }
+        if sessions > 0 || !layout.wide {
+            let kind = Kind { threads: Some(layout.threads), arena: bulk };
+            let make = || session(runtime, path, bytes, provider, kind);
+            state.narrow = thread::scope(|scope| {
+                let others: Vec<_> = (1..layout.narrow).map(|_| scope.spawn(make)).collect();
+                let first = (layout.narrow > 0).then(make);
+                let others = others.into_iter().map(|other| other.join().unwrap_or_else(|_| make()));
+                first.into_iter().chain(others).collect::<Result<Vec<_>>>()
+            })?;
+            state.narrow_made = layout.narrow;
+        }
+        Ok(Self {
+            state: Mutex::new(state),
+            returned: Condvar::new(),
+            origin,
+            path: path.into(),
+            provider,
+            narrow_most: layout.narrow,
+            narrow_kind: Kind { threads: Some(layout.threads), arena: bulk },
+            has_wide: layout.wide,
+        })
+    }
+
+    /// Calls that may be inferred at the same time.
+    pub(crate) fn size(&self) -> usize {
+        self.narrow_most.max(1)
+    }
+
+    /// Makes the sessions that do not exist yet.
+    pub(crate) fn fill(&self, runtime: &Runtime) -> Result<()> {
+        loop {
+            let mut state = self.locked();
+            // What failed once is tried again: whoever asks for all sessions is told why there are fewer.
+            state.stuck = false;
+            if !self.claim(&mut state) {
+                return Ok(());
+            }
+            drop(state);
+            let session = self.make(runtime)?;
+            self.locked().narrow.push(session);
+            self.returned.notify_one();
+        }
+    }
+
+    /// Waits for a session that suits the wish, and makes one where none is free and more are allowed.
+    pub(crate) fn checkout(&self, runtime: &Runtime, wish: Wish, cancel: &Cancel) -> Result<Lease<'_>> {
+        let mut state = self.locked();
+        loop {
+            cancel.check()?;
+            let busy = state.narrow_made > state.narrow.len();
+            let alone = wish == Wish::Latency && !busy;
+            let session = match alone || self.narrow_most == 0 || state.stuck {
+                true => state.wide.take().map(|session| (true, session)),
+                false => None,
+            };
+            if let Some((wide, session)) = session.or_else(|| state.narrow.pop().map(|session| (false, session))) {
+                return Ok(Lease { pool: self, wide, session: Some(session) });
+            }
+            if self.claim(&mut state) {
+                drop(state);
+                match self.make(runtime) {
+                    Ok(session) => return Ok(Lease { pool: self, wide: false, session: Some(session) }),
+                    // The file may be gone by now, or memory short. Whoever has a session can go on.
+                    Err(_) if self.has_wide || self.locked().narrow_made > 0 => {}
+                    Err(error) => return Err(error),
+                }
+                state = self.locked();
+                continue;
+            }
+            state = self.returned.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Reserves the right to make a narrow session.
+    fn claim(&self, state: &mut State) -> bool {
+        let allowed = state.narrow_made < self.narrow_most && !state.stuck;
+        state.narrow_made += usize::from(allowed);
+        allowed
+    }
+
+    /// Makes a narrow session that was claimed.
+    fn make(&self, runtime: &Runtime) -> Result<Session> {
+        let kind = self.narrow_kind;
+        let made = match &self.origin {
+            Origin::Memory(bytes) => session(runtime, &self.path, bytes, self.provider, kind),
+            Origin::File(path, sha256) => std::fs::read(path).map_err(Error::io(path)).and_then(|bytes| {
+                let found = byol_model::sha256_hex(&bytes);
+                if found != *sha256 {
+                    return Err(Error::ModelHash { path: path.clone(), expected: sha256.clone(), found });
+                }
+                session(runtime, &self.path, &bytes, self.provider, kind)
+            }),
+        };
+        made.inspect_err(|_| {
+            let mut state = self.locked();
+            state.narrow_made -= 1;
+            state.stuck = true;
+        })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease<'_> {
+    pub(crate) fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a lease holds its session until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.locked();
+        match self.wide {
+            true => state.wide = self.session.take(),
+            false => state.narrow.extend(self.session.take()),
+        }
+        drop(state);
+        self.pool.returned.notify_one();
+    }
+}
+
+/// How a session runs.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Threads of its own, the caller's included; `None` shares the runtime's.
+    threads: Option<usize>,
+    /// Whether it keeps the memory of a run for the next one. That saves 2 to 4% of the time, and costs a run's memory
+    /// for as long as the session lives; without it, memory goes back after each run.
+    arena: bool,
+}
+
+fn session(runtime: &Runtime, path: &Path, bytes: &[u8], provider: Provider, kind: Kind) -> Result<Session> {
+    let build = || -> ort::Result<Session> {
+        let mut builder = Session::builder(&runtime.environment)?
+            .with_no_environment_execution_providers()?
+            .with_execution_providers(provider.dispatch(kind.arena))?
+            .with_memory_pattern(false)?
+            // Tensors in other files are refused before; should one escape that check, this is where it would be read.
+            .with_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/denied")?;
+        if let Some(threads) = kind.threads {
+            builder =
+                builder.with_independent_thread_pool()?.with_intra_threads(threads)?.with_intra_op_spinning(false)?;
+        }
+        builder.commit_from_memory(bytes)
+    };
+    build().map_err(|e| provider.blame(Error::runtime(path, e.code() as i32, e.message())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_shared_out_and_large_models_get_fewer_sessions() {
+        let layout = |sessions, bulk, threads, bytes| Layout::new(sessions, bulk, threads, bytes);
+        assert_eq!(layout(0, false, 8, 100 << 20), Layout { wide: true, narrow: 8, threads: 1 });
+        assert_eq!(layout(0, true, 8, 100 << 20), Layout { wide: false, narrow: 8, threads: 1 });
+        assert_eq!(layout(0, false, 8, 1 << 30), Layout { wide: true, narrow: 2, threads: 4 });
+        assert_eq!(layout(0, true, 8, 3 << 30), Layout { wide: false, narrow: 1, threads: 8 });
+        assert_eq!(layout(0, true, 1, 1), Layout { wide: true, narrow: 0, threads: 1 });
+        assert_eq!(layout(1, false, 8, 1), Layout { wide: true, narrow: 0, threads: 8 });
+        assert_eq!(layout(3, false, 8, 1), Layout { wide: false, narrow: 3, threads: 2 });
+    }
+}
