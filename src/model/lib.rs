@@ -17,6 +17,7 @@ pub mod onnx_float16;
 pub mod onnx_head;
 mod onnx_proto;
 pub mod onnx_quantize;
+mod parquet_pictures;
 pub mod picture;
 pub mod resnet;
 mod tar_shards;
