@@ -13,6 +13,7 @@ pub mod file;
 pub mod graph;
 pub mod mlp;
 pub mod onnx;
+mod onnx_constant;
 pub mod onnx_float16;
 pub mod onnx_head;
 mod onnx_proto;
