@@ -164,7 +164,7 @@ pub struct Picture {
 
 impl Picture {
     /// Decodes JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF. The EXIF orientation is applied, 16 bit become 8,
-    /// palettes and CMYK become RGB, alpha is dropped.
+    /// palettes and CMYK become RGB, alpha is dropped. Not read: TIFF with a palette.
     ///
     /// # Errors
     /// [`Error::Decode`] for bytes that are no picture, [`Error::Limit`] for one beyond the limits; `name` is what the
