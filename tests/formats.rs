@@ -3,7 +3,7 @@
 
 mod support;
 
-use byol_model::picture::{Limits, Picture};
+use byol_model::picture::{InputContract, Limits, Picture, PictureView, PixelFormat, Rotation};
 use byol_model::weights::Weights;
 use support::data;
 
@@ -65,4 +65,45 @@ fn every_format_decodes_as_pillow_decodes_it() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     assert!(compared >= 40, "{compared} pictures compared");
+}
+
+/// The crate `image` turns the same pixels.
+#[test]
+fn raw_pixels_are_cut_out_and_turned_as_pictures_are() {
+    let upright = Picture::open(&data("formats/rgb.png"), &Limits::default()).unwrap();
+    let (w, h) = (upright.width, upright.height);
+    let image = image::RgbImage::from_raw(w as u32, h as u32, upright.pixels.clone()).unwrap();
+    // Blue first, with gaps between rows, and a rim that the region leaves out.
+    let (rim, gap) = (3, 5);
+    let stride = (w + 2 * rim) * 3 + gap;
+    let mut bytes = vec![7; stride * (h + 2 * rim)];
+    for (x, y, pixel) in image.enumerate_pixels() {
+        let at = (y as usize + rim) * stride + (x as usize + rim) * 3;
+        bytes[at..at + 3].copy_from_slice(&[pixel[2], pixel[1], pixel[0]]);
+    }
+    let whole = PictureView::new(PixelFormat::Bgr8, w + 2 * rim, h + 2 * rim, stride, &bytes).unwrap();
+    let view = whole.region(rim, rim, w, h).unwrap();
+    let turned = [
+        (Rotation::None, image.clone()),
+        (Rotation::Quarter, image::imageops::rotate90(&image)),
+        (Rotation::Half, image::imageops::rotate180(&image)),
+        (Rotation::ThreeQuarters, image::imageops::rotate270(&image)),
+    ];
+    let contract = InputContract::square(3, 12);
+    for (rotation, expected) in turned {
+        let view = view.rotated(rotation);
+        assert_eq!((view.width(), view.height()), (expected.width() as usize, expected.height() as usize));
+        assert_eq!(view.packed(3).unwrap(), expected.as_raw().as_slice(), "{rotation:?}");
+        let plain =
+            PictureView::new(PixelFormat::Rgb8, view.width(), view.height(), view.width() * 3, &expected).unwrap();
+        let (mut one, mut other) = (vec![0; contract.bytes()], vec![0; contract.bytes()]);
+        contract.prepare(view, &mut one).unwrap();
+        contract.prepare(plain, &mut other).unwrap();
+        assert_eq!(one, other, "{rotation:?}");
+    }
+    assert!(whole.region(0, 0, w + 2 * rim, h + 2 * rim).is_ok());
+    for (x, y, w, h) in [(0, 0, 0, 1), (1, 0, w + 2 * rim, 1), (0, usize::MAX, 1, 1), (usize::MAX, 0, 2, 1)] {
+        let error = whole.region(x, y, w, h).unwrap_err().to_string();
+        assert!(error.contains("is not inside"), "{error}");
+    }
 }
