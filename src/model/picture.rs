@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::file;
 use fast_image_resize as fir;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ impl Default for Limits {
         Self { max_pixels: 100_000_000, max_file_bytes: 256 << 20 }
     }
 }
+
+/// What a PNG may hold beside its pixels, unfolded: the largest colour profiles are a few MiB.
+const PNG_BESIDE_BYTES: u64 = 32 << 20;
 
 /// How the bytes of a pixel are laid out. Alpha is ignored, as Pillow's conversion to RGB ignores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +240,12 @@ impl Picture {
             let why = "the bytes are of no known picture format (JPEG, PNG, WebP, BMP, GIF, TIFF)".into();
             return Err(Error::Decode { name: name.into(), why });
         }
-        reader.limits(image::Limits::no_limits());
+        let mut before = image::Limits::no_limits();
+        if reader.format() == Some(ImageFormat::Png) {
+            // Colour profiles and texts are unfolded while the header is read, before any size is known.
+            before.max_alloc = Some(PNG_BESIDE_BYTES);
+        }
+        reader.limits(before);
         let mut decoder = reader.into_decoder().map_err(wrong)?;
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
