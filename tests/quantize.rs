@@ -123,3 +123,11 @@ fn what_cannot_be_quantised_is_refused_with_the_reason() {
     );
     assert!(matches!(stopped, Err(Error::Cancelled)));
 }
+
+/// Such files, as PyTorch's exporter writes them, begin with the convolution: what is calibrated first is the input.
+#[test]
+fn a_file_that_takes_normalised_floats_is_quantised_from_its_input_on() {
+    let model = std::fs::read(data("encoder/float32.onnx")).unwrap();
+    let done = quantised(&model, &QuantizeOptions { min_cosine: 0.9, ..Default::default() }).unwrap();
+    assert!(done.float_layers.is_empty() && done.cosine > 0.9, "{:?} {}", done.float_layers, done.cosine);
+}

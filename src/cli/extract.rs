@@ -23,18 +23,19 @@ Examples:
   byol extract run/encoder.onnx --data fashion-mnist/ --split test -o test.npy --labels test-labels.npy
   byol extract run/encoder.onnx --data list.txt -o features.npy                   one file name a line
   byol extract run/encoder.onnx --data shards/ --shard 3/16 -o part-3.npy         tar files; the fourth of 16 parts
+  byol extract run/encoder.onnx --data cifar10/ --split test -o test.parquet      Parquet in (Hugging Face) and out
   byol extract pixels --data fashion-mnist/ -o pixels.npy                         raw pixels, the baseline")]
 pub struct Arguments {
     /// Encoder (an ONNX file), or the word `pixels`.
     encoder: PathBuf,
-    /// A folder of pictures, of class folders, of IDX files or of tar files (WebDataset); or one IDX or tar file, or a
-    /// .txt list of files.
+    /// A folder of pictures, of class folders, of IDX files, of tar files (WebDataset) or of Parquet files (Hugging
+    /// Face's image column); or one IDX, tar or Parquet file, or a .txt list of files.
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Which part of the data.
     #[arg(long, default_value = "train")]
     split: Part,
-    /// File to write: .safetensors (with names, labels and the encoder's hash) or .npy (values only).
+    /// File to write: .safetensors or .parquet (with names, labels and the encoder's hash) or .npy (values only).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Also write the labels to this .npy.

@@ -1,8 +1,9 @@
 //! Pictures on disk, with labels where there are any: IDX files, plain or gzipped, a folder of image files, a list of
-//! files, or tar files.
+//! files, tar files, or Parquet files.
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::parquet_pictures::{self, Labels, Pictures};
 use crate::picture::{Limits, Picture};
 use crate::tar_shards::{self, Member};
 use flate2::read::MultiGzDecoder;
@@ -48,15 +49,18 @@ enum Source {
     Files(Arc<[PathBuf]>),
     /// Members of tar files.
     Tar { shards: Arc<[PathBuf]>, members: Arc<[Member]> },
+    /// Rows of Parquet files.
+    Parquet(Arc<Pictures>),
 }
 
 impl Dataset {
-    /// Opens a folder, an `*-images-idx3-ubyte[.gz]` file, a `.tar` file, or a `.txt` list of files.
+    /// Opens a folder, an `*-images-idx3-ubyte[.gz]` file, a `.tar` or `.parquet` file, or a `.txt` list of files.
     ///
     /// A folder with IDX files named as MNIST's gives the asked split. Otherwise the folder's sub-folder `train`,
     /// `test` or `val` is taken where it exists. Folders in it are classes, in the order of their names; pictures
-    /// directly in it have no labels. A folder of `.tar` files (WebDataset) is read in the order of their names. A list
-    /// holds one path a line, relative to the list; empty lines and those that begin with `#` do not count.
+    /// directly in it have no labels. A folder of `.tar` files (WebDataset) is read in the order of their names. So is
+    /// one of `.parquet` files (Hugging Face's image column), or its sub-folder `data`; where the files are named by parts
+    /// (`train-00000-of-00004.parquet`), those of the split. A list holds one path a line, relative to the list; empty lines and those that begin with `#` do not count.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Dataset`] for a folder without pictures, a truncated or foreign IDX file, or labels
@@ -66,6 +70,7 @@ impl Dataset {
         if metadata.is_file() {
             return match ending(path).as_deref() {
                 Some("tar") => Self::open_tar(path, vec![path.into()]),
+                Some("parquet") => Self::open_parquet(path, &[path.into()]),
                 Some("txt" | "lst") => Self::open_list(path),
                 _ => Self::open_idx(path),
             };
@@ -83,6 +88,21 @@ impl Dataset {
         if path.join("train-images-idx3-ubyte").exists() || path.join("train-images-idx3-ubyte.gz").exists() {
             return Err(wrong(path, format!("it has training images, but no {prefix}-images-idx3-ubyte[.gz]")));
         }
+        for folder in [path.to_path_buf(), path.join("data")] {
+            let files = if folder.is_dir() { ending_in(&folder, "parquet")? } else { Vec::new() };
+            if files.is_empty() {
+                continue;
+            }
+            let parts: &[&str] = match split {
+                Split::Train => &["train"],
+                Split::Test => &["test", "val", "valid", "validation"],
+            };
+            let files = parquet_pictures::of_part(files, parts);
+            if files.is_empty() {
+                return Err(wrong(&folder, format!("none of its Parquet files begins with {}", parts.join(" or "))));
+            }
+            return Self::open_parquet(path, &files);
+        }
         let names: &[&str] = match split {
             Split::Train => &["train"],
             Split::Test => &["test", "val"],
@@ -97,8 +117,11 @@ impl Dataset {
     }
 
     fn open_unsplit(folder: &Path) -> Result<Self> {
-        let is_tar = |path: &PathBuf| ending(path).as_deref() == Some("tar") && path.is_file() && !hidden(path);
-        let shards: Vec<PathBuf> = entries(folder)?.into_iter().filter(is_tar).collect();
+        let tables = ending_in(folder, "parquet")?;
+        if !tables.is_empty() {
+            return Self::open_parquet(folder, &tables);
+        }
+        let shards = ending_in(folder, "tar")?;
         if shards.is_empty() { Self::open_folder(folder) } else { Self::open_tar(folder, shards) }
     }
 
@@ -122,6 +145,25 @@ impl Dataset {
             classes: highest.map(|highest| (0..=highest).map(|c| c.to_string()).collect()).unwrap_or_default(),
             limits: Limits::default(),
         })
+    }
+
+    fn open_parquet(path: &Path, files: &[PathBuf]) -> Result<Self> {
+        let (pictures, labels) = parquet_pictures::open(files)?;
+        if pictures.len() == 0 {
+            return Err(wrong(path, "no rows".into()));
+        }
+        let highest = labels.as_ref().and_then(|labels| labels.numbers.iter().copied().max());
+        if highest.is_some_and(|highest| highest >= MAX_CLASSES) {
+            return Err(wrong(path, format!("class {} is beyond {MAX_CLASSES}", highest.unwrap_or(0))));
+        }
+        let numbered = || highest.map(|highest| (0..=highest).map(|c| c.to_string()).collect()).unwrap_or_default();
+        let (labels, classes) = match labels {
+            Some(Labels { numbers, names }) => (Some(numbers.into()), names.unwrap_or_else(numbered)),
+            None => (None, Vec::new()),
+        };
+        let rows = (0..pictures.len()).collect();
+        let (source, classes) = (Source::Parquet(Arc::new(pictures)), classes.into());
+        Ok(Self { path: path.into(), source, rows, labels, classes, limits: Limits::default() })
     }
 
     fn open_list(path: &Path) -> Result<Self> {
@@ -254,13 +296,14 @@ impl Dataset {
                 let member = &members[self.rows[index]];
                 format!("{}:{}", shards[member.shard as usize].display(), member.name)
             }
+            Source::Parquet(pictures) => pictures.name(self.rows[index]),
         }
     }
 
-    /// A picture's file; `None` for pictures out of an IDX or tar file.
+    /// A picture's file; `None` for pictures out of an IDX, tar or Parquet file.
     pub fn file(&self, index: usize) -> Option<&Path> {
         match &self.source {
-            Source::Idx { .. } | Source::Tar { .. } => None,
+            Source::Idx { .. } | Source::Tar { .. } | Source::Parquet(_) => None,
             Source::Files(files) => Some(&files[self.rows[index]]),
         }
     }
@@ -281,6 +324,10 @@ impl Dataset {
             Source::Tar { shards, members } => {
                 let member = &members[row];
                 let bytes = member.read(&shards[member.shard as usize], self.limits.max_file_bytes)?;
+                Picture::decode(&bytes, &self.limits, &self.name(index))
+            }
+            Source::Parquet(pictures) => {
+                let bytes = pictures.read(row, self.limits.max_file_bytes)?;
                 Picture::decode(&bytes, &self.limits, &self.name(index))
             }
         }
@@ -315,12 +362,8 @@ impl Dataset {
 
     /// SHA-256 (hex) of the pictures' names in their order: whether two lists are the same.
     pub fn fingerprint(&self) -> String {
-        let mut names = String::new();
-        for index in 0..self.len() {
-            names.push_str(&self.name(index));
-            names.push('\n');
-        }
-        crate::sha256_hex(names.as_bytes())
+        let names = (0..self.len()).map(|index| self.name(index) + "\n");
+        file::sha256_hex_of(names)
     }
 
     /// One sentence: how many pictures, of how many classes, from where.
@@ -352,6 +395,12 @@ fn ending(path: &Path) -> Option<String> {
 
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+/// A folder's files of this ending, in the order of their names.
+fn ending_in(folder: &Path, wanted: &str) -> Result<Vec<PathBuf>> {
+    let fits = |path: &PathBuf| ending(path).as_deref() == Some(wanted) && path.is_file() && !hidden(path);
+    Ok(entries(folder)?.into_iter().filter(fits).collect())
 }
 
 fn is_picture(path: &Path) -> bool {

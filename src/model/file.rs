@@ -34,7 +34,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] names the path; the old file, if any, is then untouched.
-pub fn write_atomic_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomic_with(
+    path: &Path,
+    content: impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()>,
+) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -64,7 +67,14 @@ pub fn write_atomic_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> st
 
 /// SHA-256 as 64 lower-case hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex_of(std::iter::once(bytes))
+}
+
+/// As [`sha256_hex`], of pieces one after the other.
+pub(crate) fn sha256_hex_of(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut digest = Sha256::new();
+    pieces.for_each(|piece| digest.update(piece));
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

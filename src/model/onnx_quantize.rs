@@ -16,6 +16,7 @@
 
 use crate::error::{Error, Result};
 use crate::onnx::{self, int};
+use crate::onnx_constant;
 use crate::onnx_proto::*;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -503,7 +504,8 @@ impl Quantizable {
             };
             let fill = pad.input.get(2).filter(|name| !name.is_empty());
             let zeros = fill.is_none_or(|name| constant(name).is_some_and(|t| floats(t).iter().all(|&v| v == 0.0)));
-            let Some(amounts) = pad.input.get(1).and_then(constant).map(integers) else { continue };
+            let amounts = pad.input.get(1).and_then(|name| onnx_constant::integers(graph, &self.constants, name));
+            let Some(amounts) = amounts else { continue };
             let rank = amounts.len() / 2;
             let spatial = rank > 2 && (0..2).all(|axis| amounts[axis] == 0 && amounts[rank + axis] == 0);
             if !zeros || !spatial || amounts.iter().any(|&n| n < 0) || readers.get(&pad.output[0]) != Some(&1) {
@@ -531,6 +533,7 @@ impl Quantizable {
             at -= 1;
             graph.node.remove(at);
         }
+        drop_unread(graph);
     }
 
     fn index(&mut self) {
@@ -542,6 +545,19 @@ impl Quantizable {
         // A file without a graph is refused by `inspect_model`.
         static EMPTY: std::sync::LazyLock<GraphProto> = std::sync::LazyLock::new(GraphProto::default);
         self.model.graph.as_ref().unwrap_or(&EMPTY)
+    }
+}
+
+/// Removes nodes that nothing reads, such as those which computed a padding.
+fn drop_unread(graph: &mut GraphProto) {
+    loop {
+        let read = graph.node.iter().flat_map(|n| n.input.clone()).chain(graph.output.iter().map(|v| v.name.clone()));
+        let read: BTreeSet<String> = read.collect();
+        let before = graph.node.len();
+        graph.node.retain(|node| node.output.iter().any(|output| read.contains(output)));
+        if graph.node.len() == before {
+            return;
+        }
     }
 }
 
@@ -654,14 +670,6 @@ pub(crate) fn floats(tensor: &TensorProto) -> Vec<f32> {
         return tensor.float_data.clone();
     }
     tensor.raw_data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-}
-
-/// The values of an int64 tensor.
-fn integers(tensor: &TensorProto) -> Vec<i64> {
-    if tensor.raw_data.is_empty() {
-        return tensor.int64_data.clone();
-    }
-    tensor.raw_data.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()
 }
 
 #[cfg(test)]

@@ -65,6 +65,20 @@ impl PixelFormat {
     }
 }
 
+/// How far a picture has to be turned to stand upright, clockwise, as cameras tell of their sensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rotation {
+    /// Not at all.
+    #[default]
+    None,
+    /// 90 degrees.
+    Quarter,
+    /// 180 degrees.
+    Half,
+    /// 270 degrees.
+    ThreeQuarters,
+}
+
 /// A picture in somebody else's memory. Made by [`PictureView::new`], which checks that the bytes suffice.
 #[derive(Clone, Copy, Debug)]
 pub struct PictureView<'a> {
@@ -72,6 +86,7 @@ pub struct PictureView<'a> {
     width: usize,
     height: usize,
     stride: usize,
+    rotation: Rotation,
     data: &'a [u8],
 }
 
@@ -91,20 +106,47 @@ impl<'a> PictureView<'a> {
         }
         let needed = stride.checked_mul(height - 1).and_then(|n| n.checked_add(row));
         match needed {
-            Some(needed) if needed <= data.len() => Ok(Self { format, width, height, stride, data }),
+            Some(needed) if needed <= data.len() => {
+                Ok(Self { format, width, height, stride, rotation: Rotation::None, data })
+            }
             Some(needed) => wrong(format!("{needed} bytes are needed, {} are given", data.len())),
             None => wrong(format!("stride {stride} times height {height} overflows")),
         }
     }
 
-    /// Width in pixels.
-    pub fn width(&self) -> usize {
-        self.width
+    /// The part of `width` x `height` pixels whose left top corner is at `x`, `y`, in the memory's own directions,
+    /// whatever the rotation.
+    ///
+    /// # Errors
+    /// [`Error::View`] for a part that is empty or not all inside.
+    pub fn region(self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
+        let inside = |at: usize, size: usize, all: usize| at.checked_add(size).is_some_and(|end| end <= all);
+        if width == 0 || height == 0 || !inside(x, width, self.width) || !inside(y, height, self.height) {
+            let why = format!("region {width} x {height} at {x}, {y} is not inside {} x {}", self.width, self.height);
+            return Err(Error::View { why });
+        }
+        let data = &self.data[y * self.stride + x * self.format.bytes()..];
+        Ok(Self { width, height, data, ..self })
     }
 
-    /// Height in pixels.
+    /// The picture turned, in place of how it was turned before.
+    #[must_use]
+    pub fn rotated(self, rotation: Rotation) -> Self {
+        Self { rotation, ..self }
+    }
+
+    fn lies(&self) -> bool {
+        matches!(self.rotation, Rotation::Quarter | Rotation::ThreeQuarters)
+    }
+
+    /// Width in pixels, after the rotation.
+    pub fn width(&self) -> usize {
+        if self.lies() { self.height } else { self.width }
+    }
+
+    /// Height in pixels, after the rotation.
     pub fn height(&self) -> usize {
-        self.height
+        if self.lies() { self.width } else { self.height }
     }
 
     /// Layout of a pixel.
@@ -118,8 +160,27 @@ impl<'a> PictureView<'a> {
         (0..self.height).map(move |y| &data[y * stride..y * stride + row])
     }
 
-    /// The pixels row by row without gaps, as gray (`channels` 1) or RGB (`channels` 3). Borrows where it can.
+    /// The pixels row by row without gaps, turned upright, as gray (`channels` 1) or RGB (`channels` 3). Borrows where it
+    /// can.
+    ///
+    /// # Errors
+    /// [`Error::View`] for another number of channels.
     pub fn packed(&self, channels: usize) -> Result<Cow<'a, [u8]>> {
+        let lying = self.lying(channels)?;
+        let (w, h) = (self.width, self.height);
+        let at = |x: usize, y: usize| &lying[(y * w + x) * channels..][..channels];
+        let mut out = Vec::with_capacity(if self.rotation == Rotation::None { 0 } else { lying.len() });
+        match self.rotation {
+            Rotation::None => return Ok(lying),
+            Rotation::Quarter => (0..w).for_each(|x| (0..h).rev().for_each(|y| out.extend_from_slice(at(x, y)))),
+            Rotation::Half => (0..w * h).rev().for_each(|i| out.extend_from_slice(at(i % w, i / w))),
+            Rotation::ThreeQuarters => (0..w).rev().for_each(|x| (0..h).for_each(|y| out.extend_from_slice(at(x, y)))),
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// The pixels as they lie in memory.
+    fn lying(&self, channels: usize) -> Result<Cow<'a, [u8]>> {
         let pixel = self.format.bytes();
         let same = matches!((self.format, channels), (PixelFormat::Gray8, 1) | (PixelFormat::Rgb8, 3));
         if same && self.stride == self.width * pixel {
@@ -164,7 +225,7 @@ pub struct Picture {
 
 impl Picture {
     /// Decodes JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF. The EXIF orientation is applied, 16 bit become 8,
-    /// palettes and CMYK become RGB, alpha is dropped.
+    /// palettes and CMYK become RGB, alpha is dropped. Not read: TIFF with a palette.
     ///
     /// # Errors
     /// [`Error::Decode`] for bytes that are no picture, [`Error::Limit`] for one beyond the limits; `name` is what the
@@ -213,7 +274,14 @@ impl Picture {
     pub fn view(&self) -> PictureView<'_> {
         let format = if self.channels == 1 { PixelFormat::Gray8 } else { PixelFormat::Rgb8 };
         let (width, height) = (self.width, self.height);
-        PictureView { format, width, height, stride: width * format.bytes(), data: &self.pixels }
+        PictureView {
+            format,
+            width,
+            height,
+            stride: width * format.bytes(),
+            rotation: Rotation::None,
+            data: &self.pixels,
+        }
     }
 }
 
@@ -353,7 +421,7 @@ impl InputContract {
     }
 
     fn resample(&self, pixels: &[u8], picture: &PictureView<'_>, channels: usize, out: &mut [u8]) -> Result<()> {
-        let (w, h) = (picture.width, picture.height);
+        let (w, h) = (picture.width(), picture.height());
         if (w, h) == (self.width, self.height) && !matches!(self.resize, Resize::ShortSide(s) if s != w.min(h)) {
             out.copy_from_slice(pixels);
             return Ok(());

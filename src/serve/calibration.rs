@@ -88,6 +88,13 @@ impl Calibration {
                 };
                 let mut seen = Vec::with_capacity(histograms.len());
                 for (value, histogram) in &mut histograms {
+                    // The model's own input is no output of it, but known all the same.
+                    if let Pixels::F32(floats) = pixels
+                        && value == observed.input_name()
+                    {
+                        seen.push((value, histogram, floats));
+                        continue;
+                    }
                     let output = outputs.get(value).ok_or_else(|| wrong(value, "cannot be looked at".into()))?;
                     let tensor = output.try_extract_tensor::<f32>().map_err(|e| wrong(value, e.to_string()))?;
                     seen.push((value, histogram, tensor.1));

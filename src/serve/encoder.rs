@@ -478,6 +478,10 @@ impl Encoder {
         self.input.kind
     }
 
+    pub(crate) fn input_name(&self) -> &str {
+        &self.input.name
+    }
+
     /// Runs the model on `n` pictures, at most [`Encoder::micro_batch`] of them where it takes only one batch size.
     pub(crate) fn infer(
         &self,

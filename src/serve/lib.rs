@@ -12,6 +12,8 @@ mod curvature;
 mod dense;
 pub mod encoder;
 pub mod error;
+
+mod feature_table;
 pub mod features;
 pub mod head;
 pub mod knn;

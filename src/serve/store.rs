@@ -18,6 +18,7 @@ use byol_model::file::write_atomic_with;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::feature_table::FeatureTable;
 use crate::npy;
 
 /// What is extracted: the same work goes on, other work starts over.
@@ -56,7 +57,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Begins, or goes on with, the work that ends in the file `out` (`.npy` or `.safetensors`).
+    /// Begins, or goes on with, the work that ends in the file `out` (`.npy`, `.safetensors` or `.parquet`).
     ///
     /// # Errors
     /// [`Error::Corrupt`] for another extension, [`Error::Io`].
@@ -154,6 +155,7 @@ impl Store {
         let head = match format(&self.out)? {
             Format::Npy => npy::header("<f4", &[good.len(), self.work.dimension]),
             Format::Safetensors => self.header(dataset, &good, labels.as_deref())?,
+            Format::Parquet => return self.finish_table(dataset, &bad, &good, labels.as_deref()),
         };
         let size = 4 * self.work.dimension;
         write_atomic_with(&self.out, |out| {
@@ -171,13 +173,40 @@ impl Store {
             }
             Ok(())
         })
-        .map_err(|error| match error {
-            byol_model::Error::Io { path, source, .. } => Error::Io { path, source },
-            other => other.into(),
-        })?;
+        .map_err(written)?;
         for old in [&part, &part_bad, &part_json] {
             remove(old)?;
         }
+        Ok(good.len())
+    }
+
+    /// As [`Store::finish`], into a Parquet file.
+    fn finish_table(
+        self,
+        dataset: &Dataset,
+        bad: &BTreeSet<usize>,
+        good: &[usize],
+        labels: Option<&[u32]>,
+    ) -> Result<usize> {
+        let old = parts(&self.out);
+        write_atomic_with(&self.out, |out| {
+            let mut rows = BufReader::with_capacity(1 << 18, File::open(&old[0])?);
+            let mut row = vec![0; 4 * self.work.dimension];
+            let mut table =
+                FeatureTable::begin(out, &self.work.encoder, self.work.dimension, labels.is_some(), dataset.classes())?;
+            let mut written = 0;
+            for index in 0..self.done {
+                rows.read_exact(&mut row)?;
+                if !bad.contains(&index) {
+                    let values = row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                    table.push(dataset.name(index), labels.map(|labels| labels[written]), values)?;
+                    written += 1;
+                }
+            }
+            table.finish()
+        })
+        .map_err(written)?;
+        old.iter().try_for_each(|old| remove(old))?;
         Ok(good.len())
     }
 
@@ -208,17 +237,28 @@ impl Store {
     }
 }
 
+fn written(error: byol_model::Error) -> Error {
+    match error {
+        byol_model::Error::Io { path, source, .. } => Error::Io { path, source },
+        other => other.into(),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Format {
     Npy,
     Safetensors,
+    Parquet,
 }
 
 fn format(out: &Path) -> Result<Format> {
     match out.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => Ok(Format::Npy),
         Some("safetensors") => Ok(Format::Safetensors),
-        _ => Err(Error::corrupt(out, "features are kept as .safetensors or .npy; the name has neither extension")),
+        Some("parquet") => Ok(Format::Parquet),
+        _ => {
+            Err(Error::corrupt(out, "features are kept as .safetensors, .npy or .parquet; the name has none of these"))
+        }
     }
 }
 
