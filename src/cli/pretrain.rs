@@ -73,7 +73,7 @@ struct TrainingArgs {
     /// Decides weights, order and views.
     #[arg(long)]
     seed: Option<u64>,
-    /// Preset of the two views: paper, small-image or crop-only.
+    /// Preset of the two views: paper, small-image, single-channel, seed-helper or crop-only.
     #[arg(long, value_name = "PRESET")]
     views: Option<String>,
     /// lars, sgd or adamw.
