@@ -1,0 +1,274 @@
+//! Tensors of an ONNX file whose values are known before any picture is, and what the file computes from them: mostly
+//! shapes, which exporters write as computations.
+
+use crate::onnx_proto::*;
+use crate::shape::BATCH;
+
+/// A known tensor. Integers and truth values are kept as floats: those that stand for shapes are exact.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Constant {
+    pub dims: Vec<usize>,
+    pub values: Vec<f64>,
+    /// Of floats rather than of integers or truth values.
+    pub float: bool,
+}
+
+impl Constant {
+    pub fn integers(values: Vec<f64>) -> Self {
+        Self { dims: vec![values.len()], values, float: false }
+    }
+
+    /// Decodes a tensor whose data are in it.
+    pub fn decode(tensor: &TensorProto) -> Result<Self, String> {
+        let dims: Vec<usize> = tensor
+            .dims
+            .iter()
+            .map(|&d| usize::try_from(d).map_err(|_| format!("tensor {:?} has a dimension of {d}", tensor.name)))
+            .collect::<Result<_, _>>()?;
+        let raw = &tensor.raw_data;
+        let packed = !raw.is_empty();
+        let ints = || tensor.int32_data.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let halves = |value: fn(u16) -> f64| -> Vec<f64> {
+            match packed {
+                true => raw.as_chunks().0.iter().map(|b| value(u16::from_le_bytes(*b))).collect(),
+                false => tensor.int32_data.iter().map(|&v| value(v as u16)).collect(),
+            }
+        };
+        let values: Vec<f64> = match tensor.data_type {
+            data_type::FLOAT if packed => raw.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+            data_type::FLOAT => tensor.float_data.iter().map(|&v| f64::from(v)).collect(),
+            data_type::DOUBLE if packed => raw.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            data_type::DOUBLE => tensor.double_data.clone(),
+            data_type::FLOAT16 => halves(|bits| half::f16::from_bits(bits).to_f64()),
+            data_type::BFLOAT16 => halves(|bits| half::bf16::from_bits(bits).to_f64()),
+            data_type::INT64 if packed => raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+            data_type::INT64 => tensor.int64_data.iter().map(|&v| v as f64).collect(),
+            data_type::INT32 if packed => raw.as_chunks().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect(),
+            data_type::INT8 if packed => raw.iter().map(|&b| f64::from(b as i8)).collect(),
+            data_type::BOOL | data_type::UINT8 if packed => raw.iter().map(|&b| f64::from(b)).collect(),
+            data_type::INT32 | data_type::INT8 | data_type::UINT8 | data_type::BOOL => ints(),
+            other => return Err(format!("tensor {:?} has elements of ONNX type {other}", tensor.name)),
+        };
+        let expected: usize = dims.iter().product();
+        if values.len() != expected {
+            let why = format!("tensor {:?} of shape {dims:?} holds {} values", tensor.name, values.len());
+            return Err(why);
+        }
+        let float = [data_type::FLOAT, data_type::DOUBLE, data_type::FLOAT16, data_type::BFLOAT16];
+        Ok(Self { dims, values, float: float.contains(&tensor.data_type) })
+    }
+
+    /// Its value, where it has one only.
+    pub fn scalar(&self) -> Option<f64> {
+        if self.values.len() == 1 { self.values.first().copied() } else { None }
+    }
+}
+
+/// An attribute by name.
+pub(crate) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|a| a.name == name)
+}
+
+/// An integer attribute, or what it is without.
+pub(crate) fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
+    attribute(node, name).map_or(default, |a| a.i)
+}
+
+/// An axis counted from the front.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(counted).ok().filter(|&a| a < rank).ok_or_else(|| format!("axis {axis} of {rank} dimensions"))
+}
+
+/// What a node computes from known values. `None` where it is no operator that shapes are computed with.
+pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<Constant>, String> {
+    let input = |n: usize| inputs.get(n).copied().ok_or_else(|| format!("input {n} is missing"));
+    let like = |c: &Constant, values: Vec<f64>| Constant { dims: c.dims.clone(), values, float: c.float };
+    let map = |f: fn(f64) -> f64| -> Result<Constant, String> {
+        let x = input(0)?;
+        Ok(like(x, x.values.iter().map(|&v| f(v)).collect()))
+    };
+    Ok(Some(match node.op_type.as_str() {
+        "Constant" => constant(node)?,
+        "Identity" => input(0)?.clone(),
+        "Cast" => {
+            let x = input(0)?;
+            let to = integer(node, "to", 1) as i32;
+            let float = [data_type::FLOAT, data_type::DOUBLE, data_type::FLOAT16, data_type::BFLOAT16].contains(&to);
+            let cast = |&v: &f64| match to {
+                data_type::BOOL => f64::from(v != 0.0),
+                _ if float => v,
+                _ => v.trunc(),
+            };
+            Constant { dims: x.dims.clone(), values: x.values.iter().map(cast).collect(), float }
+        }
+        "Neg" => map(|v| -v)?,
+        "Sqrt" => map(f64::sqrt)?,
+        "Abs" => map(f64::abs)?,
+        "Floor" => map(f64::floor)?,
+        "Ceil" => map(f64::ceil)?,
+        "Reciprocal" => map(|v| 1.0 / v)?,
+        "Exp" => map(f64::exp)?,
+        "Log" => map(f64::ln)?,
+        "Not" => map(|v| f64::from(v == 0.0))?,
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Max" | "Min" | "Equal" | "Greater" | "Less" | "And" => {
+            let (a, b) = (input(0)?, input(1)?);
+            let float = a.float || b.float;
+            let f: fn(f64, f64) -> f64 = match node.op_type.as_str() {
+                "Add" => |a, b| a + b,
+                "Sub" => |a, b| a - b,
+                "Mul" => |a, b| a * b,
+                "Div" if float => |a, b| a / b,
+                "Div" => |a, b| (a / b).trunc(),
+                "Pow" => f64::powf,
+                "Mod" => f64::rem_euclid,
+                "Max" => f64::max,
+                "Min" => f64::min,
+                "Equal" => |a, b| f64::from(a == b),
+                "Greater" => |a, b| f64::from(a > b),
+                "Less" => |a, b| f64::from(a < b),
+                _ => |a, b| f64::from(a != 0.0 && b != 0.0),
+            };
+            let truth = matches!(node.op_type.as_str(), "Equal" | "Greater" | "Less" | "And");
+            Constant { float: float && !truth, ..pairwise(a, b, f)? }
+        }
+        "Where" => {
+            let (condition, a, b) = (input(0)?, input(1)?, input(2)?);
+            let chosen = pairwise(a, b, |a, _| a)?;
+            let other = pairwise(b, a, |b, _| b)?;
+            let truth = pairwise(condition, &chosen, |c, _| c)?;
+            let pick = |i: usize| if truth.values[i] != 0.0 { chosen.values.get(i) } else { other.values.get(i) };
+            let values = (0..truth.values.len()).map(pick).collect::<Option<Vec<&f64>>>();
+            let values = values.ok_or("its values do not fit each other")?.into_iter().copied().collect();
+            Constant { dims: truth.dims, values, float: a.float }
+        }
+        "Gather" => {
+            let (x, index) = (input(0)?, input(1)?);
+            let at = axis(integer(node, "axis", 0), x.dims.len())?;
+            let rows = x.dims[at];
+            let inner: usize = x.dims[at + 1..].iter().product();
+            let outer: usize = x.dims[..at].iter().product();
+            let mut values = Vec::new();
+            for o in 0..outer {
+                for &i in &index.values {
+                    let i = axis(i as i64, rows)?;
+                    values.extend(&x.values[(o * rows + i) * inner..][..inner]);
+                }
+            }
+            let dims = [&x.dims[..at], &index.dims, &x.dims[at + 1..]].concat();
+            Constant { dims, values, float: x.float }
+        }
+        "Concat" => {
+            let first = input(0)?;
+            if inputs.iter().any(|c| c.dims.len() != 1) {
+                return Ok(None);
+            }
+            Constant {
+                float: first.float,
+                ..Constant::integers(inputs.iter().flat_map(|c| c.values.iter().copied()).collect())
+            }
+        }
+        "Slice" => {
+            let x = input(0)?;
+            if x.dims.len() != 1 {
+                return Ok(None);
+            }
+            let length = x.values.len();
+            let one = |n: usize, default: f64| inputs.get(n).and_then(|c| c.scalar()).unwrap_or(default) as i64;
+            let (start, end, step) = (one(1, 0.0), one(2, f64::MAX), one(4, 1.0));
+            if step < 1 {
+                return Err(format!("steps of {step}"));
+            }
+            let clamp =
+                |i: i64| (if i < 0 { i.saturating_add(length as i64) } else { i }).clamp(0, length as i64) as usize;
+            let (start, end) = (clamp(start), clamp(end));
+            let part = x.values.get(start..end.max(start)).unwrap_or_default();
+            let values = part.iter().copied().step_by(step as usize).collect();
+            Constant { float: x.float, ..Constant::integers(values) }
+        }
+        "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" => {
+            let x = input(0)?;
+            match x.values.len() {
+                1 if node.op_type == "Squeeze" => Constant { dims: Vec::new(), ..x.clone() },
+                1 if node.op_type == "Unsqueeze" => Constant { dims: vec![1; x.dims.len() + 1], ..x.clone() },
+                n if node.op_type == "Reshape" => {
+                    let to = &input(1)?.values;
+                    let known: f64 = to.iter().filter(|&&d| d > 0.0).product();
+                    let dim = |&d: &f64| if d < 0.0 { (n as f64 / known) as usize } else { d as usize };
+                    let dims: Vec<usize> = to.iter().map(dim).collect();
+                    if dims.iter().product::<usize>() != n {
+                        return Err(format!("cannot reshape {n} values to {to:?}"));
+                    }
+                    Constant { dims, ..x.clone() }
+                }
+                _ => return Ok(None),
+            }
+        }
+        "Size" => Constant { dims: Vec::new(), ..Constant::integers(vec![input(0)?.values.len() as f64]) },
+        "Shape" => Constant::integers(input(0)?.dims.iter().map(|&d| d as f64).collect()),
+        "ReduceProd" => {
+            Constant { dims: Vec::new(), values: vec![input(0)?.values.iter().product()], float: input(0)?.float }
+        }
+        "Range" => {
+            let at = |n: usize| input(n)?.scalar().ok_or_else(|| "a range of several starts".to_owned());
+            let (start, limit, step) = (at(0)?, at(1)?, at(2)?);
+            let count = ((limit - start) / step).ceil();
+            if !(0.0..BATCH as f64).contains(&count) {
+                return Err(format!("a range from {start} to {limit} by {step}"));
+            }
+            let values = (0..count as usize).map(|i| start + i as f64 * step).collect();
+            Constant { float: input(0)?.float, ..Constant::integers(values) }
+        }
+        "ConstantOfShape" | "Expand" => {
+            let shape = if node.op_type == "Expand" { input(1)? } else { input(0)? };
+            let value = match node.op_type.as_str() {
+                "Expand" => input(0)?.clone(),
+                _ => match attribute(node, "value").and_then(|a| a.t.as_deref()) {
+                    Some(tensor) => Constant::decode(tensor)?,
+                    None => Constant { dims: vec![1], values: vec![0.0], float: true },
+                },
+            };
+            let Some(scalar) = value.scalar() else { return Ok(None) };
+            let dims: Vec<usize> = shape.values.iter().map(|&d| d as usize).collect();
+            if dims.iter().any(|&d| d >= BATCH) || dims.iter().product::<usize>() > 1 << 24 {
+                return Ok(None);
+            }
+            Constant { values: vec![scalar; dims.iter().product()], dims, float: value.float }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// The value of a node `Constant`.
+fn constant(node: &NodeProto) -> Result<Constant, String> {
+    let of = |name: &str| attribute(node, name);
+    let scalar = |value: f64, float: bool| Constant { dims: Vec::new(), values: vec![value], float };
+    if let Some(tensor) = of("value").and_then(|a| a.t.as_deref()) {
+        Constant::decode(tensor)
+    } else if let Some(a) = of("value_int") {
+        Ok(scalar(a.i as f64, false))
+    } else if let Some(a) = of("value_float") {
+        Ok(scalar(f64::from(a.f), true))
+    } else if let Some(a) = of("value_ints") {
+        Ok(Constant::integers(a.ints.iter().map(|&v| v as f64).collect()))
+    } else if let Some(a) = of("value_floats") {
+        let values = a.floats.iter().map(|&v| f64::from(v)).collect();
+        Ok(Constant { float: true, ..Constant::integers(values) })
+    } else {
+        Err("its value is no tensor of numbers".into())
+    }
+}
+
+/// A function of two values of one shape, or of a value and a number.
+fn pairwise(a: &Constant, b: &Constant, f: impl Fn(f64, f64) -> f64) -> Result<Constant, String> {
+    let (dims, values) = if a.dims == b.dims {
+        (a.dims.clone(), a.values.iter().zip(&b.values).map(|(&a, &b)| f(a, b)).collect())
+    } else if let Some(b) = b.scalar().filter(|_| b.dims.len() <= a.dims.len()) {
+        (a.dims.clone(), a.values.iter().map(|&a| f(a, b)).collect())
+    } else if let Some(a) = a.scalar() {
+        (b.dims.clone(), b.values.iter().map(|&b| f(a, b)).collect())
+    } else {
+        return Err(format!("known values of shapes {:?} and {:?} do not fit", a.dims, b.dims));
+    };
+    Ok(Constant { dims, values, float: a.float || b.float })
+}
