@@ -71,7 +71,7 @@ fn learn(imported: &Imported, x: &Tensor) -> (Vec<f64>, Weights) {
         .map(|_| {
             let view = |data: &[f32]| input(data, shape, Device::Cpu).unwrap();
             let readings: [Reading; 2] = byol.learn(view(&x.data), view(&mirrored), 1.0).unwrap();
-            byol.update(0.02, 0.99).unwrap();
+            byol.update(0.01, 0.99).unwrap();
             Reading::report(&readings).unwrap().loss
         })
         .collect();
@@ -103,7 +103,12 @@ fn check(path: &std::path::Path) {
     let bytes = onnx::write(&export).unwrap();
     let served = path.with_extension("byol");
     std::fs::write(&served, &bytes).unwrap();
-    let pixels: Vec<u8> = (0..4 * contract.bytes()).map(|i| ((i * 7919) % 256) as u8).collect();
+    let mut state = 1u32;
+    let mut level = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let pixels: Vec<u8> = (0..4 * contract.bytes()).map(|_| level()).collect();
     let mut normalised = vec![0.0; pixels.len()];
     for (pixels, out) in pixels.chunks_exact(contract.bytes()).zip(normalised.chunks_exact_mut(contract.bytes())) {
         contract.normalise(pixels, out);

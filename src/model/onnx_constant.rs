@@ -111,6 +111,12 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
         "Exp" => map(f64::exp)?,
         "Log" => map(f64::ln)?,
         "Not" => map(|v| f64::from(v == 0.0))?,
+        "Clip" if node.input.get(1).is_some_and(|name| !name.is_empty()) => {
+            let x = input(0)?;
+            let bound = |n: usize, default: f64| inputs.get(n).and_then(|c| c.scalar()).unwrap_or(default);
+            let (low, high) = (bound(1, f64::MIN), bound(2, f64::MAX));
+            like(x, x.values.iter().map(|&v| v.max(low).min(high)).collect())
+        }
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Max" | "Min" | "Equal" | "Greater" | "Less" | "And" => {
             let (a, b) = (input(0)?, input(1)?);
             let float = a.float || b.float;
@@ -170,21 +176,42 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
         }
         "Slice" => {
             let x = input(0)?;
-            if x.dims.len() != 1 {
-                return Ok(None);
-            }
-            let length = x.values.len();
             let one = |n: usize, default: f64| inputs.get(n).and_then(|c| c.scalar()).unwrap_or(default) as i64;
-            let (start, end, step) = (one(1, 0.0), one(2, f64::MAX), one(4, 1.0));
-            if step < 1 {
-                return Err(format!("steps of {step}"));
+            let at = axis(one(3, 0.0), x.dims.len())?;
+            let (length, step) = (x.dims[at] as i64, one(4, 1.0));
+            let last = if step < 0 { length - 1 } else { length };
+            let clamp = |i: i64, low: i64| (if i < 0 { i.saturating_add(length) } else { i }).clamp(low, last);
+            let start = clamp(one(1, 0.0), 0);
+            // Before the first index, where it is counted backwards to its end.
+            let end = clamp(one(2, f64::MAX), if step < 0 { -1 } else { 0 });
+            let within = |i: &i64| if step < 0 { *i > end } else { *i < end };
+            if step == 0 {
+                return Err("steps of 0".into());
             }
-            let clamp =
-                |i: i64| (if i < 0 { i.saturating_add(length as i64) } else { i }).clamp(0, length as i64) as usize;
-            let (start, end) = (clamp(start), clamp(end));
-            let part = x.values.get(start..end.max(start)).unwrap_or_default();
-            let values = part.iter().copied().step_by(step as usize).collect();
-            Constant { float: x.float, ..Constant::integers(values) }
+            let rows: Vec<usize> =
+                std::iter::successors(Some(start), |i| Some(i + step)).take_while(within).map(|i| i as usize).collect();
+            let inner: usize = x.dims[at + 1..].iter().product();
+            let outer: usize = x.dims[..at].iter().product();
+            let mut values = Vec::new();
+            for o in 0..outer {
+                for row in &rows {
+                    values.extend(&x.values[(o * x.dims[at] + row) * inner..][..inner]);
+                }
+            }
+            let mut dims = x.dims.clone();
+            dims[at] = rows.len();
+            Constant { dims, values, float: x.float }
+        }
+        "Transpose" => {
+            let x = input(0)?;
+            match x.dims[..] {
+                [] | [_] => x.clone(),
+                [rows, columns] if attribute(node, "perm").is_none_or(|a| a.ints == [1, 0]) => {
+                    let values = (0..rows * columns).map(|i| x.values[(i % rows) * columns + i / rows]).collect();
+                    Constant { dims: vec![columns, rows], values, float: x.float }
+                }
+                _ => return Ok(None),
+            }
         }
         "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" => {
             let x = input(0)?;

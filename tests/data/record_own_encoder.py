@@ -1,7 +1,7 @@
 """Exports real timm models in training mode, and records what they compute.
 
 usage: python record_own_encoder.py FOLDER [NAME...]      (tests/own_encoder.sh makes the environment)
-Per model: NAME.onnx, as docs/own-encoder.md says to export it, and NAME.safetensors with `input` [4, 3, h, w],
+Per model: NAME.onnx, as docs/own-encoder.md says to export it, and NAME.safetensors with `input` [16, 3, h, w],
 `evaluation` (features by stock onnxruntime on the file with its BatchNorm in evaluation mode) and `training` (features by
 PyTorch in training mode). Weights are random, running statistics as after two batches.
 """
@@ -21,6 +21,7 @@ MODELS = {
     "regnety_002": (64, {}),
     "mobilenetv3_small_050": (64, {}),
     "efficientnet_b0": (64, {}),
+    "tf_efficientnetv2_b0": (64, {}),
     "convnext_atto": (64, {}),
     "vit_tiny_patch16_224": (64, {"img_size": 64}),
     "deit_tiny_distilled_patch16_224": (64, {"img_size": 64}),
@@ -54,7 +55,7 @@ def record(name, folder):
     pixels, arguments = MODELS[name]
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, num_classes=0, **arguments).train()
-    x = torch.randn(4, 3, pixels, pixels)
+    x = torch.randn(16, 3, pixels, pixels)
     with torch.no_grad():
         # Zero-initialised branches and fresh statistics would hide mistakes.
         for parameter in model.parameters():
