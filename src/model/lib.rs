@@ -18,6 +18,8 @@ mod onnx_constant;
 pub mod onnx_float16;
 pub mod onnx_head;
 pub mod onnx_import;
+#[cfg(test)]
+mod onnx_import_tests;
 mod onnx_proto;
 pub mod onnx_quantize;
 mod onnx_tensor;
