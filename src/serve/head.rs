@@ -458,7 +458,11 @@ impl Head {
             format: FORMAT,
             labels: self.labels.clone(),
             encoder: self.encoder_sha256.clone(),
-            training: self.training.clone(),
+            training: self.training.clone().map(|mut training| {
+                // The clock is no part of a head: equal fits give equal files.
+                training.fit.seconds = 0.0;
+                training
+            }),
             temperature: self.temperature,
         };
         let weights: Vec<u8> = self.weights.iter().flat_map(|w| w.to_le_bytes()).collect();

@@ -2,9 +2,11 @@
 
 usage: python record_own_encoder.py FOLDER [NAME...]      (tests/own_encoder.sh makes the environment)
 Per model: NAME.onnx, as docs/own-encoder.md says to export it, and NAME.safetensors with `input` [16, 3, h, w],
-`evaluation` (features by stock onnxruntime on the file with its BatchNorm in evaluation mode) and `training` (features by
-PyTorch in training mode). Weights are random, running statistics as after two batches.
+`evaluation` (features by stock onnxruntime on the file with its BatchNorm in evaluation mode), `training` (features by
+PyTorch in training mode, in float64) and `training_error` (how far PyTorch's own float32 is from that, |a - b| / |b|: small
+batches make some models ill-conditioned). Weights are random, running statistics as after two batches.
 """
+import copy
 import pathlib
 import sys
 import warnings
@@ -67,10 +69,13 @@ def record(name, folder):
         warnings.simplefilter("ignore")
         export(model, x[:2], path)
     with torch.no_grad():
-        training = model.train()(x)
+        single = copy.deepcopy(model).train()(x).double()
+        training = model.double().train()(x.double())
+        error = (single - training).norm() / training.norm()
     session = onnxruntime.InferenceSession(in_evaluation_mode(path), providers=["CPUExecutionProvider"])
     evaluation = torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
-    save_file({"input": x, "evaluation": evaluation, "training": training.contiguous()},
+    save_file({"input": x, "evaluation": evaluation, "training": training.float().contiguous(),
+               "training_error": error.float().reshape(1)},
               str(folder / f"{name}.safetensors"))
     print(name, tuple(evaluation.shape), f"{path.stat().st_size / 1e6:.1f} MB", flush=True)
 
