@@ -91,6 +91,8 @@ fn check(path: &std::path::Path) {
     let evaluation = difference(&run(&imported.weights, Mode::Eval), &recorded.get("evaluation").unwrap().data);
     let training = difference(&run(&imported.weights, Mode::Train), &recorded.get("training").unwrap().data);
 
+    let theirs = f64::from(recorded.get("training_error").unwrap().data[0]);
+
     let (losses, learned) = learn(&imported, x);
     assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
     let (first, last) = (losses[0], losses[STEPS - 1]);
@@ -126,9 +128,13 @@ fn check(path: &std::path::Path) {
         ("features".to_owned(), Tensor { shape: vec![4, dimension], data: expected }),
     ]);
     golden.save(&path.with_extension("learned"), &BTreeMap::new()).unwrap();
-    println!("{name}: evaluation {evaluation:.1e}, training {training:.1e}, loss {first:.3} to {last:.3}");
+    println!(
+        "{name}: evaluation {evaluation:.1e}, training {training:.1e} (PyTorch {theirs:.1e}), loss {first:.3} to {last:.3}"
+    );
     assert!(evaluation < 1e-4, "{name}: evaluation is off by {evaluation:.1e}");
-    assert!(training < 1e-3, "{name}: training is off by {training:.1e}");
+    // Where a small batch makes BatchNorm ill-conditioned, PyTorch's own float32 is as far from float64.
+    let allowed = (4.0 * theirs).max(1e-4);
+    assert!(training < allowed, "{name}: training is off by {training:.1e}, PyTorch by {theirs:.1e}");
     assert!(last < first, "{name}: the loss went from {first} to {last}");
 }
 
