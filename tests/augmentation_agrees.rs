@@ -11,7 +11,7 @@ use byol_model::dataset::{Dataset, Split};
 use byol_model::picture::Filter;
 use byol_model::weights::Weights;
 use byol_train::Error;
-use byol_train::augment::{Draw, Operator, Random, Sampled, ViewsConfig};
+use byol_train::augment::{Draw, Operator, Random, Sampled, SeedHelper, ViewsConfig};
 use byol_train::canvas::Canvas;
 use byol_train::loader::{Loader, LoaderOptions, measure};
 use byol_train::plot::{plot_run, read_metrics};
@@ -227,6 +227,47 @@ fn a_box_that_never_fits_becomes_the_largest_centred_one_of_an_allowed_shape() {
     );
 }
 
+#[test]
+fn the_seed_helper_draws_for_each_picture_what_its_switches_say() {
+    let helper = |channels, on| ViewsConfig::seed_helper(channels, on);
+    let plans = draws(&helper(3, SeedHelper::default()), 0, (500, 375), 20_000);
+    let share = |is: fn(&Sampled) -> bool| plans.iter().filter(|plan| plan.iter().any(is)).count() as f64 / 20_000.0;
+    for (is, p) in [
+        ((|s| matches!(s, Sampled::FlipHorizontal)) as fn(&Sampled) -> bool, 0.5),
+        (|s| matches!(s, Sampled::Rotate(_)), 0.3),
+        (|s| matches!(s, Sampled::Hue(_)), 0.3),
+        (|s| matches!(s, Sampled::Grayscale), 0.3),
+        (|s| matches!(s, Sampled::Blur { .. }), 0.3),
+    ] {
+        assert!((share(is) - p).abs() < 0.015, "{} {p}", share(is));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for sampled in plans.iter().flatten() {
+        match *sampled {
+            Sampled::Rotate(degrees) => assert!((-30.0..=30.0).contains(&degrees)),
+            Sampled::Blur { kernel, sigma } => {
+                assert_eq!(kernel, sigma as usize / 4 * 2 + 1);
+                seen.insert(sigma as usize);
+            }
+            _ => {}
+        }
+    }
+    // numpy's randint(4, 32): every whole number from 4 to 31.
+    assert_eq!(seen, (4..32).collect());
+    let off = SeedHelper { rotate: false, jitter: false, bw: false, blur: false };
+    assert_eq!(helper(3, off).first.len(), 2);
+    let names: Vec<_> = helper(1, SeedHelper::default()).second.iter().map(Operator::name).collect();
+    assert_eq!(names, ["random-resized-crop", "horizontal-flip", "rotation", "flat-blur"]);
+    let gray = ViewsConfig::single_channel();
+    assert!(
+        draws(&gray, 1, (28, 28), 500)
+            .iter()
+            .flatten()
+            .all(|s| { !matches!(s, Sampled::Saturation(_) | Sampled::Hue(_) | Sampled::Grayscale) })
+    );
+    assert!(draws(&gray, 1, (28, 28), 500).iter().flatten().any(|s| matches!(s, Sampled::Contrast(_))));
+}
+
 fn toml_operator(text: &str) -> Operator {
     toml::from_str(text).unwrap()
 }
@@ -240,7 +281,9 @@ fn views_survive_a_run_file_and_a_wrong_one_is_told_what_is_wrong() {
         assert_eq!(toml::from_str::<ViewsConfig>(&text).unwrap(), views, "{text}");
     }
     let unknown = ViewsConfig::preset("papr", 3).unwrap_err().to_string();
-    assert!(unknown.contains("papr") && unknown.contains("paper"), "{unknown}");
+    assert!(unknown.contains("\"papr\"; known are, nearest first, paper, "), "{unknown}");
+    let unknown = ViewsConfig::preset("singlechannel", 3).unwrap_err().to_string();
+    assert!(unknown.contains("nearest first, single-channel, "), "{unknown}");
 
     let refused = toml::from_str::<Operator>("name = 'gausian-blur'").unwrap_err().to_string();
     assert!(refused.contains("gausian-blur") && refused.contains("gaussian-blur"), "{refused}");
@@ -255,6 +298,8 @@ fn views_survive_a_run_file_and_a_wrong_one_is_told_what_is_wrong() {
         ("name = 'gaussian-blur'\nkernel = 65", "too wide"),
         ("name = 'gaussian-blur'\nsigma = [0.0, 1.0]", "sigma"),
         ("name = 'solarize'\nthreshold = 2.0", "threshold"),
+        ("name = 'flat-blur'\nstrength = [8, 8]", "strength"),
+        ("name = 'flat-blur'\nstrength = [4, 113]", "too wide"),
         ("name = 'translate'\npixels = 28", "28"),
         ("name = 'random-resized-crop'\narea = [0.5, 0.3]", "area"),
         ("name = 'random-resized-crop'\narea = [0.5, 1.3]", "area"),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs tests/onnx_agrees.py in an environment of its own, made in target/python when its requirements change.
+# Runs tests/onnx_agrees.py and tests/head_agrees.py in an environment of its own, made in target/python when its requirements change.
 set -eu
 cd "$(dirname "$0")/.."
 python=target/python
@@ -10,3 +10,5 @@ if ! cmp -s tests/requirements.txt "$python/installed.txt"; then
     cp tests/requirements.txt "$python/installed.txt"
 fi
 "$python/bin/python" tests/onnx_agrees.py
+"$python/bin/python" tests/head_agrees.py target/release/byol \
+    examples/data/fashion-mnist/t10k-images-idx3-ubyte.gz examples/data/fashion-mnist/t10k-labels-idx1-ubyte.gz

@@ -1,14 +1,17 @@
 //! The flags that choose an encoder.
 
 use byol_model::encoder::{EncoderConfig, Pool, Stem};
+use byol_model::graph::Shape;
+use byol_model::{Error, Result, onnx_import};
 use clap::Args;
+use std::path::PathBuf;
 
 /// Flags that override an encoder configuration.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Encoder")]
 pub struct EncoderArgs {
-    /// Architecture: resnet18, resnet34 or resnet50.
-    #[arg(long, value_name = "NAME")]
+    /// Architecture: resnet18, resnet34 or resnet50; or an ONNX file of your own, exported in training mode.
+    #[arg(long, value_name = "NAME|FILE")]
     pub encoder: Option<String>,
     /// First layers: standard (about 224 pixels), small (about 32 pixels) or small-stride2.
     #[arg(long)]
@@ -34,8 +37,12 @@ pub struct EncoderArgs {
 }
 
 impl EncoderArgs {
-    /// Applies the flags that were given. A picture of at most 64 pixels gets the small stem unless one is named.
-    pub fn apply(&self, config: &mut EncoderConfig) {
+    /// Applies the flags that were given. A picture of at most 64 pixels gets the small stem unless one is named; an
+    /// ONNX file says itself what pictures it reads.
+    ///
+    /// # Errors
+    /// As [`onnx_import::load`].
+    pub fn apply(&self, config: &mut EncoderConfig) -> Result<()> {
         let set = |from: &Option<usize>, to: &mut usize| {
             if let Some(value) = from {
                 *to = *value;
@@ -50,8 +57,10 @@ impl EncoderArgs {
         if let Some(pool) = self.pool {
             config.pool = pool;
         }
+        let file = self.encoder.as_ref().and(config.file()).map(PathBuf::from);
         match self.stem {
             Some(stem) => config.stem = stem,
+            None if config.file().is_some() => {}
             None if self.image_size.is_some_and(|size| size <= 64) => config.stem = Stem::Small,
             None => {}
         }
@@ -61,12 +70,33 @@ impl EncoderArgs {
         if self.read.is_some() {
             config.read.clone_from(&self.read);
         }
+        if let Some(file) = file
+            && (self.channels.is_none() || self.image_size.is_none())
+        {
+            // Without the check against a run file's size, which this replaces.
+            let imported = onnx_import::load(&file).map_err(|e| match e {
+                Error::Onnx { why } => Error::Onnx { why: format!("{}: {why}", file.display()) },
+                e => e,
+            })?;
+            if let Shape::Map { channels, height, width } = imported.graph.input_shape() {
+                if height != width {
+                    let why = format!("{} reads pictures of {height} x {width}; they must be square", file.display());
+                    return Err(Error::Setting { key: "encoder.image_size".into(), why });
+                }
+                config.channels = self.channels.unwrap_or(channels);
+                config.image_size = self.image_size.unwrap_or(height);
+            }
+        }
+        Ok(())
     }
 
     /// The configuration that the flags describe, over the defaults.
-    pub fn config(&self) -> EncoderConfig {
+    ///
+    /// # Errors
+    /// As [`EncoderArgs::apply`].
+    pub fn config(&self) -> Result<EncoderConfig> {
         let mut config = EncoderConfig::default();
-        self.apply(&mut config);
-        config
+        self.apply(&mut config)?;
+        Ok(config)
     }
 }

@@ -18,7 +18,7 @@ bins, and precision and recall of each class; --json adds the confusion matrix.
 
 Examples:
   byol evaluate head.safetensors --encoder run/encoder.onnx --data fashion-mnist/ --split test
-  byol evaluate head.safetensors --features X.npy --labels y.npy --json")]
+  byol evaluate head.safetensors --features X.npy --labels y.npy --bootstrap 1000 --json")]
 pub struct Arguments {
     /// Head that `byol fit` wrote.
     head: PathBuf,
@@ -37,6 +37,12 @@ pub struct Arguments {
     /// Labels (.npy), if the features file has none.
     #[arg(long, value_name = "FILE", requires = "features")]
     labels: Option<PathBuf>,
+    /// 95% intervals of every figure from so many sets of rows, drawn with replacement (at least 40; 1000 is usual).
+    #[arg(long, value_name = "SETS")]
+    bootstrap: Option<usize>,
+    /// Seed of these draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     #[command(flatten)]
     runtime: RuntimeArgs,
 }
@@ -52,7 +58,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         _ => return Err("give --encoder and --data, or --features".into()),
     };
     let evaluation = head.evaluate(&features)?;
-    let result = json!({ "head": arguments.head, "temperature": head.temperature, "evaluation": evaluation });
+    let intervals = arguments.bootstrap.map(|sets| head.bootstrap(&features, sets, arguments.seed)).transpose()?;
+    let result = json!({
+        "head": arguments.head, "temperature": head.temperature, "evaluation": evaluation, "bootstrap": intervals,
+    });
     output.result(&result, |out| {
         let e = &evaluation;
         line!(
@@ -68,6 +77,23 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             100.0 * e.ece,
             e.examples
         );
+        if let Some(i) = &intervals {
+            line!(
+                out,
+                "95% intervals by bootstrap: top-1 {:.2} to {:.2}, top-5 {:.2} to {:.2}, balanced {:.2} to {:.2}, log-loss \
+                 {:.4} to {:.4}, calibration error {:.2} to {:.2} points",
+                100.0 * i.top1.0,
+                100.0 * i.top1.1,
+                100.0 * i.top5.0,
+                100.0 * i.top5.1,
+                100.0 * i.balanced.0,
+                100.0 * i.balanced.1,
+                i.log_loss.0,
+                i.log_loss.1,
+                100.0 * i.ece.0,
+                100.0 * i.ece.1
+            );
+        }
         per_class(out, e);
     })?;
     Ok(ExitCode::SUCCESS)

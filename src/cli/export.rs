@@ -3,7 +3,8 @@
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
-use byol_model::encoder::EncoderConfig;
+use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
+use byol_model::graph::Graph;
 use byol_model::onnx;
 use byol_model::picture::InputContract;
 use byol_model::weights::Weights;
@@ -53,12 +54,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     if let Some(head) = &arguments.head {
         return of_head(arguments, head, output);
     }
-    let (config, contract, weights, mut metadata) = match &arguments.run {
+    let (config, graph, contract, weights, mut metadata) = match &arguments.run {
         Some(run) => of_run(run, arguments.untrained)?,
         None => of_flags(arguments)?,
     };
     metadata.insert("encoder".into(), serde_json::to_string(&config)?);
-    let graph = config.build()?;
     let bytes = onnx::write(&onnx::Export { graph: &graph, weights: &weights, contract: &contract, metadata })?;
     let path = match (&arguments.output, &arguments.run) {
         (Some(path), _) => path.clone(),
@@ -111,12 +111,12 @@ fn of_head(arguments: &Arguments, file: &Path, output: &Output) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-type Parts = (EncoderConfig, InputContract, Weights, BTreeMap<String, String>);
+type Parts = (EncoderConfig, Graph, InputContract, Weights, BTreeMap<String, String>);
 
 /// The encoder that the flags describe.
 fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> {
-    let config = arguments.encoder.config();
-    let graph = config.build()?;
+    let config = arguments.encoder.config()?;
+    let (graph, initial) = config.initial(arguments.seed)?;
     let mut metadata = BTreeMap::new();
     let weights = match &arguments.weights {
         Some(path) => {
@@ -130,11 +130,11 @@ fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> 
         None => {
             metadata.insert("seed".into(), arguments.seed.to_string());
             metadata.insert("trained".into(), "false".into());
-            Weights::init(&graph, arguments.seed)
+            initial
         }
     };
     let contract = InputContract::square(config.channels, config.image_size);
-    Ok((config, contract, weights, metadata))
+    Ok((config, graph, contract, weights, metadata))
 }
 
 /// The encoder that a run has learned, or the one it began with.
@@ -148,16 +148,24 @@ fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::Erro
         serde_json::from_str(config).map_err(|e| format!("{}: metadata byol.encoder: {e}", file.display()))?;
     let contract = InputContract::from_metadata(&metadata)?
         .ok_or_else(|| format!("{} has no metadata byol.input.*", file.display()))?;
+    let initial_of = |seed: u64| -> byol_model::Result<(Graph, Weights)> {
+        if config.file().is_none() {
+            return config.initial(seed);
+        }
+        let imported = config.import(&folder_of(run).join(ARCHITECTURE_FILE))?;
+        Ok((imported.graph, imported.weights))
+    };
+    let graph = initial_of(0)?.0;
     if untrained {
         let seed = metadata.get("byol.seed").and_then(|seed| seed.parse().ok());
         let seed = seed.ok_or_else(|| format!("{} has no metadata byol.seed", file.display()))?;
-        weights = Weights::init(&config.build()?, seed);
+        weights = initial_of(seed)?.1;
         metadata.remove("byol.steps");
         metadata.insert("byol.trained".into(), "false".into());
     }
     let kept = metadata.iter().filter(|(key, _)| !key.starts_with("byol.input."));
     let kept = kept.filter_map(|(k, v)| Some((k.strip_prefix("byol.")?.to_owned(), v.clone()))).collect();
-    Ok((config, contract, weights, kept))
+    Ok((config, graph, contract, weights, kept))
 }
 
 fn folder_of(run: &Path) -> PathBuf {

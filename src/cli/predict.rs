@@ -4,7 +4,7 @@ use crate::Done;
 use crate::output::{Output, line};
 use crate::source::{self, RuntimeArgs};
 use byol_model::dataset::{Dataset, Split};
-use byol_serve::head::Head;
+use byol_serve::head::{Head, Prediction};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 Examples:
   byol predict head.safetensors --encoder run/encoder.onnx cat.jpg dog.jpg
   byol predict head.safetensors --encoder run/encoder.onnx --data fashion-mnist/test --top 3 --json
-  byol predict head.safetensors --features X.npy")]
+  byol predict head.safetensors --features X.npy --reject-below 0.8")]
 pub struct Arguments {
     /// Head that `byol fit` wrote.
     head: PathBuf,
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Classes to print for each picture, the most probable first.
     #[arg(long, default_value_t = 1)]
     top: usize,
+    /// Answer `?` where the most probable class is less probable than this.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, hide_default_value = true)]
+    reject_below: f32,
     #[command(flatten)]
     runtime: RuntimeArgs,
 }
@@ -55,18 +58,20 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         head.check_encoder(encoder)?;
     }
     let predicted = head.top_k(features.values.view(), arguments.top)?;
+    let rejected = |top: &[Prediction]| top.first().is_none_or(|best| best.probability < arguments.reject_below);
     let name = |i: usize| features.names.as_ref().map_or_else(|| i.to_string(), |names| names[i].clone());
     let label = |class: usize| head.labels[class].as_str();
     let rows = predicted.iter().enumerate().map(|(i, top)| {
         let top: Vec<_> =
             top.iter().map(|p| json!({ "label": label(p.label), "probability": p.probability })).collect();
-        json!({ "name": name(i), "top": top })
+        json!({ "name": name(i), "top": top, "rejected": rejected(&predicted[i]) })
     });
     let rows = rows.collect::<Vec<_>>();
     output.result(&json!({ "predictions": rows }), |out| {
         for (i, top) in predicted.iter().enumerate() {
             let top: Vec<_> = top.iter().map(|p| format!("{} {:.3}", label(p.label), p.probability)).collect();
-            line!(out, "{}\t{}", name(i), top.join("\t"));
+            let unsure = if rejected(&predicted[i]) { "?\t" } else { "" };
+            line!(out, "{}\t{unsure}{}", name(i), top.join("\t"));
         }
     })?;
     Ok(ExitCode::SUCCESS)

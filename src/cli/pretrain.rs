@@ -29,6 +29,7 @@ resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on fro
 Examples:
   byol pretrain --data photos/ --out run/
   byol pretrain --data fashion-mnist/ --encoder resnet18 --image-size 28 --channels 1 --views small-image --out run/
+  byol pretrain --data photos/ --encoder my.onnx --out run/         your own network (docs/own-encoder.md)
   byol pretrain --config examples/demo.toml --out run/
   byol pretrain --resume --out run/
   byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/")]
@@ -73,7 +74,7 @@ struct TrainingArgs {
     /// Decides weights, order and views.
     #[arg(long)]
     seed: Option<u64>,
-    /// Preset of the two views: paper, small-image or crop-only.
+    /// Preset of the two views: paper, small-image, single-channel, seed-helper or crop-only.
     #[arg(long, value_name = "PRESET")]
     views: Option<String>,
     /// lars, sgd or adamw.
@@ -123,7 +124,7 @@ pub fn configure(
     if let Some(data) = data {
         config.data.path = data.to_owned();
     }
-    encoder.apply(&mut config.encoder);
+    encoder.apply(&mut config.encoder)?;
     Ok(config)
 }
 

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 Examples:
   byol summary --encoder resnet50
   byol summary --encoder resnet18 --image-size 28 --channels 1 --width 16
+  byol summary --encoder my.onnx
   byol summary --encoder resnet18 --json | jq .multiply_adds")]
 pub struct Arguments {
     #[command(flatten)]
@@ -39,7 +40,7 @@ struct Layer {
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
-    let config = arguments.encoder.config();
+    let config = arguments.encoder.config()?;
     let graph = config.build()?;
     let layers = graph.nodes().iter().map(|node| Layer {
         name: node.name.clone(),

@@ -27,7 +27,7 @@ pub struct Arguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Preset of the two views: paper, small-image or crop-only.
+    /// Preset of the two views: paper, small-image, single-channel, seed-helper or crop-only.
     #[arg(long, value_name = "PRESET")]
     views: Option<String>,
     /// Rows.

@@ -59,6 +59,7 @@ impl From<byol_model::Error> for Fault {
             E::Limit { .. } => BYOL_E_LIMIT,
             E::Dataset { .. } => BYOL_E_DATA,
             E::Onnx { .. } => BYOL_E_MODEL_INVALID,
+            E::Import { .. } => BYOL_E_MODEL_UNSUPPORTED,
             _ => BYOL_E_OTHER,
         };
         Self { code, runtime_code: 0, item: None, message }

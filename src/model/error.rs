@@ -127,6 +127,16 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A node of an ONNX file that cannot be trained here.
+    #[error("ONNX node {node:?} ({operator}): {why}")]
+    Import {
+        /// The node's name, or that of its output.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A model file without a valid input contract.
     #[error("Input contract: {key}: {why}")]
     Contract {

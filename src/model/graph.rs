@@ -6,54 +6,12 @@
 //! does not compile until both know it. To build one, see [`crate::resnet`] and [`crate::mlp`].
 
 use crate::error::{Error, Result};
-use std::fmt;
+pub use crate::shape::{BATCH, Shape};
+use crate::tensor_op::TensorOp;
 
 /// Index of a node in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId(pub usize);
-
-/// What one example's value is, without the batch dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// A feature map `[channels, height, width]`.
-    Map {
-        /// Number of channels.
-        channels: usize,
-        /// Rows.
-        height: usize,
-        /// Columns.
-        width: usize,
-    },
-    /// A vector `[features]`.
-    Vector {
-        /// Number of features.
-        features: usize,
-    },
-}
-
-impl Shape {
-    /// Number of values of one example.
-    pub fn len(self) -> usize {
-        match self {
-            Shape::Map { channels, height, width } => channels * height * width,
-            Shape::Vector { features } => features,
-        }
-    }
-
-    /// Whether there is no value at all.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Map { channels, height, width } => write!(f, "[{channels}, {height}, {width}]"),
-            Shape::Vector { features } => write!(f, "[{features}]"),
-        }
-    }
-}
 
 /// One operator. Kernel, stride and padding are `[vertical, horizontal]`, padding is the same on both sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +46,7 @@ pub enum Op {
         /// Share of the batch in the running statistics.
         momentum: f64,
     },
-    /// Fully connected. Parameters `weight [out, in]` and, with `bias`, `bias [out]`.
+    /// Fully connected, along the last axis. Parameters `weight [out, in]` and, with `bias`, `bias [out]`.
     Linear {
         /// Features read.
         in_features: usize,
@@ -127,6 +85,8 @@ pub enum Op {
     Add,
     /// Vectors one behind the other.
     Concat,
+    /// An operator on tensors of any shape.
+    Tensor(TensorOp),
 }
 
 impl Op {
@@ -145,6 +105,7 @@ impl Op {
             Op::Flatten => "Flatten",
             Op::Add => "Add",
             Op::Concat => "Concat",
+            Op::Tensor(op) => op.name(),
         }
     }
 }
@@ -217,8 +178,8 @@ impl Node {
             trainable,
             bias_or_norm,
         };
-        match self.op {
-            Op::Conv2d { in_channels, out_channels, kernel: [h, w], groups, bias, .. } => {
+        match &self.op {
+            &Op::Conv2d { in_channels, out_channels, kernel: [h, w], groups, bias, .. } => {
                 let init = Init::KaimingFanOut { fan: out_channels / groups * h * w };
                 let mut all =
                     vec![parameter("weight", vec![out_channels, in_channels / groups, h, w], init, true, false)];
@@ -228,13 +189,13 @@ impl Node {
                 }
                 all
             }
-            Op::BatchNorm { channels, .. } => vec![
+            &Op::BatchNorm { channels, .. } => vec![
                 parameter("weight", vec![channels], Init::Constant(1.0), true, true),
                 parameter("bias", vec![channels], Init::Constant(0.0), true, true),
                 parameter("running_mean", vec![channels], Init::Constant(0.0), false, true),
                 parameter("running_var", vec![channels], Init::Constant(1.0), false, true),
             ],
-            Op::Linear { in_features, out_features, bias } => {
+            &Op::Linear { in_features, out_features, bias } => {
                 let init = Init::UniformFanIn { fan: in_features };
                 let mut all = vec![parameter("weight", vec![out_features, in_features], init, true, false)];
                 if bias {
@@ -242,7 +203,19 @@ impl Node {
                 }
                 all
             }
+            &Op::Tensor(TensorOp::LayerNormalization { features, .. }) => vec![
+                parameter("weight", vec![features], Init::Constant(1.0), true, true),
+                parameter("bias", vec![features], Init::Constant(0.0), true, true),
+            ],
+            Op::Tensor(TensorOp::Parameter { shape }) => {
+                // What is one for all examples or positions (class token, position embedding, layer scale) counts as a
+                // bias, as timm has it.
+                let bias_or_norm = shape.len() < 2 || shape[0] == 1;
+                let init = Init::UniformFanIn { fan: shape.last().copied().unwrap_or(1) };
+                vec![Parameter { name: self.name.clone(), shape: shape.clone(), init, trainable: true, bias_or_norm }]
+            }
             Op::Input
+            | Op::Tensor(_)
             | Op::Relu
             | Op::MaxPool { .. }
             | Op::AvgPool { .. }
@@ -315,7 +288,7 @@ impl Node {
     pub fn multiply_adds(&self) -> u64 {
         let n = match self.op {
             Op::Conv2d { in_channels, kernel: [h, w], groups, .. } => self.shape.len() * in_channels / groups * h * w,
-            Op::Linear { in_features, out_features, .. } => in_features * out_features,
+            Op::Linear { in_features, .. } => self.shape.len() * in_features,
             _ => 0,
         };
         n as u64
@@ -337,6 +310,11 @@ impl GraphBuilder {
     /// The input's node.
     pub fn input(&self) -> NodeId {
         NodeId(0)
+    }
+
+    /// A node's name.
+    pub fn name(&self, id: NodeId) -> &str {
+        &self.nodes[id.0].name
     }
 
     /// Shape of a node's output.
@@ -389,6 +367,7 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
         }
     };
     match *op {
+        Op::Tensor(ref op) => op.infer(inputs),
         Op::Input => Err("a graph has one input, made by its builder".into()),
         Op::Conv2d { in_channels, out_channels, kernel, stride, padding, groups, .. } => {
             let (channels, height, width) = map()?;
@@ -409,12 +388,19 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             let found = match shape {
                 Shape::Map { channels, .. } => channels,
                 Shape::Vector { features } => features,
+                Shape::Tensor(_) => return Err(format!("BatchNorm reads maps or vectors, got {shape}")),
             };
             if found == channels { Ok(shape) } else { Err(format!("expects {channels} channels, got {found}")) }
         }
         Op::Linear { in_features, out_features, .. } => match one()? {
             Shape::Vector { features } if features == in_features && out_features > 0 => {
                 Ok(Shape::Vector { features: out_features })
+            }
+            shape @ (Shape::Tensor(_) | Shape::Map { .. }) if shape.dims().last() == Some(&in_features) => {
+                let mut dims = shape.dims();
+                dims.pop();
+                dims.push(out_features);
+                Shape::new(&dims)
             }
             shape => Err(format!("expects a vector of {in_features}, got {shape}")),
         },
@@ -428,7 +414,10 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             })
         }
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape::Vector { features: map()?.0 }),
-        Op::Flatten => Ok(Shape::Vector { features: one()?.len() }),
+        Op::Flatten => match one()? {
+            shape if shape.dims().first() == Some(&BATCH) => Ok(Shape::Vector { features: shape.len() }),
+            shape => Err(format!("Flatten reads examples one behind the other, got {shape}")),
+        },
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             [a, b] => Err(format!("cannot add {a} and {b}")),
@@ -439,7 +428,7 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             for shape in inputs {
                 match shape {
                     Shape::Vector { features: n } => features += n,
-                    Shape::Map { .. } => return Err(format!("Concat reads vectors, got {shape}")),
+                    Shape::Map { .. } | Shape::Tensor(_) => return Err(format!("Concat reads vectors, got {shape}")),
                 }
             }
             if features == 0 { Err("Concat reads at least one value".into()) } else { Ok(Shape::Vector { features }) }

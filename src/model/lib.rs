@@ -4,6 +4,7 @@
 //! - [`weights`]: its tensors by name, in safetensors.
 //! - [`picture`]: pixels, and the input contract that says how they become the network's input.
 //! - [`dataset`]: pictures with labels on disk.
+//! - [`onnx_import`]: a network from an ONNX file, to be trained.
 //! - [`onnx`]: the file that is served; [`onnx_quantize`]: the same in 8-bit integers.
 
 pub mod dataset;
@@ -16,12 +17,18 @@ pub mod onnx;
 mod onnx_constant;
 pub mod onnx_float16;
 pub mod onnx_head;
+pub mod onnx_import;
+#[cfg(test)]
+mod onnx_import_tests;
 mod onnx_proto;
 pub mod onnx_quantize;
+mod onnx_tensor;
 mod parquet_pictures;
 pub mod picture;
 pub mod resnet;
+pub mod shape;
 mod tar_shards;
+pub mod tensor_op;
 pub mod weights;
 
 pub use error::{Error, Result};

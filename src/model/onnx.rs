@@ -97,13 +97,13 @@ fn metadata(export: &Export<'_>) -> BTreeMap<String, String> {
 }
 
 /// Walks a graph and collects ONNX nodes and constants.
-struct Writer<'a> {
-    graph: &'a Graph,
+pub(crate) struct Writer<'a> {
+    pub(crate) graph: &'a Graph,
     weights: &'a Weights,
     nodes: Vec<NodeProto>,
-    initializers: Vec<TensorProto>,
+    pub(crate) initializers: Vec<TensorProto>,
     /// The ONNX value that holds each node's output.
-    values: Vec<String>,
+    pub(crate) values: Vec<String>,
     /// How many nodes read each node.
     readers: Vec<usize>,
 }
@@ -151,14 +151,18 @@ impl<'a> Writer<'a> {
                 ];
                 self.affine("Conv", node, inputs, attributes)?
             }
-            Op::Linear { .. } => self.affine("Gemm", node, inputs, vec![int("transB", 1)])?,
+            Op::Linear { .. } if matches!(node.shape, Shape::Vector { .. }) => {
+                self.affine("Gemm", node, inputs, vec![int("transB", 1)])?
+            }
+            Op::Linear { .. } => self.linear_along_last_axis(node, &inputs[0])?,
+            Op::Tensor(op) => self.tensor_op(node, op, inputs)?,
             // Already inside the layer that it reads.
             Op::BatchNorm { .. } if self.folds(node) => inputs[0].clone(),
             Op::BatchNorm { .. } => {
                 let (scale, shift) = self.batch_norm(node)?;
                 let shape: &[usize] = match node.shape {
                     Shape::Map { .. } => &[1, scale.len(), 1, 1],
-                    Shape::Vector { .. } => &[1, scale.len()],
+                    Shape::Vector { .. } | Shape::Tensor(_) => &[1, scale.len()],
                 };
                 let scale = self.constant(&format!("{name}.scale"), shape, &scale);
                 let shift = self.constant(&format!("{name}.shift"), shape, &shift);
@@ -246,12 +250,12 @@ impl<'a> Writer<'a> {
         Ok(self.push(op_type, name, inputs, attributes, ""))
     }
 
-    fn tensor(&self, name: &str) -> Result<&'a [f32]> {
+    pub(crate) fn tensor(&self, name: &str) -> Result<&'a [f32]> {
         self.weights.get(name).map(|t| t.data.as_slice()).ok_or_else(|| missing(name))
     }
 
     /// A float32 constant.
-    fn constant(&mut self, name: &str, shape: &[usize], values: &[f64]) -> String {
+    pub(crate) fn constant(&mut self, name: &str, shape: &[usize], values: &[f64]) -> String {
         self.initializers.push(TensorProto {
             dims: shape.iter().map(|&d| d as i64).collect(),
             data_type: data_type::FLOAT,
@@ -263,7 +267,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Adds an ONNX node; its value is called `output`, or after the node.
-    fn push(
+    pub(crate) fn push(
         &mut self,
         op_type: &str,
         name: &str,
@@ -292,7 +296,7 @@ pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: attribute_type::INT, ..AttributeProto::default() }
 }
 
-fn ints(name: &str, values: &[usize]) -> AttributeProto {
+pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
     let ints = values.iter().map(|&v| v as i64).collect();
     AttributeProto { name: name.into(), ints, r#type: attribute_type::INTS, ..AttributeProto::default() }
 }

@@ -15,7 +15,7 @@ cp README.md LICENSE CHANGELOG.md "$out/$name/"
 if [ -f docs/c-guide.md ]; then cp docs/c-guide.md "$out/$name/"; fi
 mkdir "$out/$name/examples"
 cp examples/c/*.c "$out/$name/examples/"
-if [ -d examples/cpp ]; then cp examples/cpp/*.cc "$out/$name/examples/"; fi
+cp examples/cpp/*.cpp "$out/$name/examples/"
 time=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 tar -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$time" -cf - "$name" | gzip -9n >"$out/$name.tar.gz"
 rm -r "${out:?}/$name"

@@ -180,25 +180,23 @@ impl Histogram {
         (self.edge(low).min(0.0), self.edge(BINS - high).max(0.0))
     }
 
-    /// Tries to keep 1/16, 2/16, ... of the histogram around 0, and takes the part whose 256 levels tell most.
+    /// Tries to keep 4/64, 5/64, ... of the histogram on either side of 0, one side after the other (an outlier on one
+    /// side is no reason to cut the other), and takes the part whose 256 levels tell most.
     fn entropy(&self) -> Range {
         const STEPS: usize = 64;
         let zero = self.counts.len() as f32 * (-self.least) / (self.most - self.least).max(f32::MIN_POSITIVE);
         let zero = (zero as usize).min(BINS - 1);
-        let mut best = (f64::INFINITY, (self.least, self.most));
-        for step in STEPS / 16..=STEPS {
-            let low = zero - zero * step / STEPS;
-            let high = zero + (BINS - zero) * step / STEPS;
-            if high - low < LEVELS {
-                continue;
-            }
-            let divergence = self.divergence(low, high);
-            // At a tie the wider one: it clips less.
-            if divergence <= best.0 {
-                best = (divergence, (self.edge(low), self.edge(high)));
-            }
-        }
-        best.1
+        // At a tie the wider part: it clips less.
+        let best = |parts: &mut dyn Iterator<Item = (usize, usize)>| {
+            parts
+                .filter(|(low, high)| high - low >= LEVELS)
+                .map(|(low, high)| (self.divergence(low, high), (low, high)))
+                .fold((f64::INFINITY, (0, BINS)), |best, tried| if tried.0 <= best.0 { tried } else { best })
+                .1
+        };
+        let (_, high) = best(&mut (STEPS / 16..=STEPS).map(|step| (0, zero + (BINS - zero) * step / STEPS)));
+        let (low, high) = best(&mut (STEPS / 16..=STEPS).map(|step| (zero - zero * step / STEPS, high)));
+        (self.edge(low), self.edge(high))
     }
 
     /// Kullback-Leibler divergence of the histogram, with what lies outside `low..high` put into its outermost bins,

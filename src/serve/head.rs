@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use byol_model::onnx_head::{self, LinearHead};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::features::{self, Features};
-use crate::metrics::{self, Evaluation};
+use crate::metrics::{self, Evaluation, Intervals};
 use crate::solver::{self, FitOptions, FitReport, Progress};
 
 /// A linear classifier of features.
@@ -257,6 +257,90 @@ impl Head {
         Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
     }
 
+    /// 95% intervals of [`Head::evaluate`]'s figures, from `resamples` sets of rows; the seed decides all.
+    ///
+    /// # Errors
+    /// As [`Head::evaluate`] and [`Intervals::bootstrap`].
+    pub fn bootstrap(&self, features: &Features, resamples: usize, seed: u64) -> Result<Intervals> {
+        let own = self.own_labels(features)?;
+        Intervals::bootstrap(self.probabilities(features.values.view())?.view(), &own, resamples, seed)
+    }
+
+    /// As [`Head::predict`], but no answer for a row whose most probable class is less probable than `threshold`.
+    ///
+    /// # Errors
+    /// As [`Head::logits`].
+    pub fn predict_above(&self, features: ArrayView2<f32>, threshold: f32) -> Result<Vec<Option<Prediction>>> {
+        let sure = |best: Prediction| Some(best).filter(|best| best.probability >= threshold);
+        Ok(self.predict(features)?.into_iter().map(sure).collect())
+    }
+
+    /// A head from a linear layer in a safetensors file: PyTorch's `weight` `[classes, columns]` and `bias`, behind any
+    /// prefix (`fc.weight`), or scikit-learn's `coef_` and `intercept_`; float32 or float64. A single row of `coef_`, as
+    /// scikit-learn has it for two classes, becomes two. No labels: the classes are called 0, 1, ...
+    ///
+    /// The file must have been written from arrays in C order: safetensors' writer for NumPy writes memory as it lies,
+    /// and scikit-learn's `coef_` often lies in Fortran order (`numpy.ascontiguousarray` puts it right).
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Corrupt`] naming file and tensor; [`Error::DimensionMismatch`] for labels.
+    pub fn import(path: impl AsRef<Path>, labels: Option<Vec<String>>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| Error::corrupt(path, e.to_string()))?;
+        let named = |ends: [&str; 2]| {
+            let is = |name: &&str| ends.iter().any(|end| *name == *end || name.ends_with(&format!(".{end}")));
+            let names: Vec<&str> = tensors.names().into_iter().map(AsRef::as_ref).collect();
+            let found: Vec<&str> = names.iter().copied().filter(|name| is(name)).collect();
+            match found[..] {
+                [one] => Ok(one.to_string()),
+                [] => Err(format!("no tensor {} or {}; it has {names:?}", ends[0], ends[1])),
+                _ => Err(format!("several linear layers, {found:?}: keep the one you mean")),
+            }
+        };
+        let read = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
+            let tensor = tensors.tensor(name).map_err(|e| Error::corrupt(path, e.to_string()))?;
+            let data = tensor.data();
+            let values: Vec<f32> = match tensor.dtype() {
+                Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+                other => return Err(Error::corrupt(path, format!("{name} is {other:?}; float32 or float64 is read"))),
+            };
+            match values.iter().find(|v| !v.is_finite()) {
+                Some(value) => Err(Error::corrupt(path, format!("{name} has the value {value}"))),
+                None => Ok((tensor.shape().to_vec(), values)),
+            }
+        };
+        let name = named(["weight", "coef_"]).map_err(|why| Error::corrupt(path, why))?;
+        let (shape, mut weights) = read(&name)?;
+        let (mut classes, columns) = match shape[..] {
+            [classes, columns] if classes > 0 && columns > 0 => (classes, columns),
+            _ => return Err(Error::corrupt(path, format!("{name} has shape {shape:?}; [classes, columns] is read"))),
+        };
+        let mut bias = match named(["bias", "intercept_"]) {
+            Ok(name) => {
+                let (shape, bias) = read(&name)?;
+                if bias.len() != classes {
+                    let why = format!("{name} has shape {shape:?}; one value per class, {classes}, is needed");
+                    return Err(Error::corrupt(path, why));
+                }
+                bias
+            }
+            // A layer without one.
+            Err(_) => vec![0.0; classes],
+        };
+        if classes == 1 {
+            // The score of the second class over the first; halves of it each way give the same probabilities.
+            weights = weights.iter().map(|w| -0.5 * w).chain(weights.iter().map(|w| 0.5 * w)).collect();
+            bias = vec![-0.5 * bias[0], 0.5 * bias[0]];
+            classes = 2;
+        }
+        let weights = Array2::from_shape_vec((classes, columns), weights)
+            .map_err(|e| Error::corrupt(path, format!("{name}: {e}")))?;
+        let labels = labels.unwrap_or_else(|| (0..classes).map(|class| class.to_string()).collect());
+        Self::from_parts(weights, bias.into(), labels)
+    }
+
     /// The features' labels in this head's numbers.
     fn own_labels(&self, features: &Features) -> Result<Vec<u32>> {
         if let Some(encoder) = &features.encoder {
@@ -374,7 +458,11 @@ impl Head {
             format: FORMAT,
             labels: self.labels.clone(),
             encoder: self.encoder_sha256.clone(),
-            training: self.training.clone(),
+            training: self.training.clone().map(|mut training| {
+                // The clock is no part of a head: equal fits give equal files.
+                training.fit.seconds = 0.0;
+                training
+            }),
             temperature: self.temperature,
         };
         let weights: Vec<u8> = self.weights.iter().flat_map(|w| w.to_le_bytes()).collect();

@@ -28,6 +28,7 @@ mod precondition;
 mod problem;
 pub mod provider;
 pub mod quantize;
+pub mod ridge;
 pub mod rows;
 pub mod runtime;
 pub mod solver;

@@ -3,10 +3,14 @@
 use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::features::Features;
 use crate::metrics;
 use crate::problem::{Problem, check_l2, check_labels};
 use crate::solver::{FitOptions, FitReport, fit, standard_layout};
@@ -90,8 +94,39 @@ pub fn fit_path(
     l2_values.sort_by(|a, b| b.total_cmp(a));
     l2_values.iter().try_for_each(|&l2| check_l2(l2))?;
 
+    let (points, best, best_w) =
+        walk(x, y, validation_x, validation_y, classes, &l2_values, patience, &options, cancel, &mut progress)?;
+
+    let all_x = concatenate(Axis(0), &[x, validation_x]).map_err(|_| Error::DimensionMismatch {
+        what: "columns of validation rows",
+        expected: x.ncols(),
+        found: validation_x.ncols(),
+    })?;
+    let all_y = [y, validation_y].concat();
+    let refit_options = FitOptions { l2: l2_values[best], start: best_w, ..options };
+    let (weights, bias, refit) = fit(all_x.view(), &all_y, classes, &refit_options, cancel, None)?;
+    Ok(PathReport { points, best, weights, bias, refit, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// The points of a path, the index of the best, and its weights and bias.
+type Walked = (Vec<PathPoint>, usize, Option<(Array2<f64>, Array1<f64>)>);
+
+/// Fits penalties in the order given, each starting at the one before, and judges them.
+#[allow(clippy::too_many_arguments, reason = "as fit_path")]
+fn walk(
+    x: ArrayView2<f32>,
+    y: &[u32],
+    validation_x: ArrayView2<f32>,
+    validation_y: &[u32],
+    classes: usize,
+    l2_values: &[f64],
+    patience: Option<usize>,
+    options: &FitOptions,
+    cancel: &Cancel,
+    progress: &mut Option<&mut dyn FnMut(&PathPoint)>,
+) -> Result<Walked> {
     let standard = standard_layout(x);
-    let problem = Problem::new(standard.as_ref().into(), x.ncols(), y, classes, &options, cancel)?;
+    let problem = Problem::new(standard.as_ref().into(), x.ncols(), y, classes, options, cancel)?;
     let mut points: Vec<PathPoint> = Vec::new();
     let mut start: Option<Vec<f64>> = None;
     let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
@@ -103,7 +138,7 @@ pub fn fit_path(
         let mut fit = solution.report;
         fit.seconds = fit_began.elapsed().as_secs_f64();
         let point = PathPoint { fit, accuracy, log_loss };
-        if let Some(progress) = &mut progress {
+        if let Some(progress) = progress {
             progress(&point);
         }
         let better = points.get(best).is_none_or(|old: &PathPoint| {
@@ -121,16 +156,108 @@ pub fn fit_path(
         }
         start = Some(solution.w);
     }
+    Ok((points, best, best_w))
+}
 
-    let all_x = concatenate(Axis(0), &[x, validation_x]).map_err(|_| Error::DimensionMismatch {
-        what: "columns of validation rows",
-        expected: x.ncols(),
-        found: validation_x.ncols(),
-    })?;
-    let all_y = [y, validation_y].concat();
-    let refit_options = FitOptions { l2: l2_values[best], start: best_w, ..options };
-    let (weights, bias, refit) = fit(all_x.view(), &all_y, classes, &refit_options, cancel, None)?;
-    Ok(PathReport { points, best, weights, bias, refit, seconds: began.elapsed().as_secs_f64() })
+/// One penalty, judged by cross-validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoldedPoint {
+    /// Penalty per example.
+    pub l2: f64,
+    /// Mean over the folds of the share of right rows.
+    pub accuracy: f64,
+    /// Standard deviation of that share over the folds.
+    pub deviation: f64,
+    /// Mean over the folds of the mean cross-entropy.
+    pub log_loss: f64,
+}
+
+/// What cross-validation found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrossValidation {
+    /// One per penalty, strongest first.
+    pub points: Vec<FoldedPoint>,
+    /// Index of the best: highest accuracy, then lowest loss, then strongest penalty.
+    pub best: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// The fold of every row: each class is dealt out over the folds in a random order that the seed decides.
+pub fn stratified_folds(labels: &[u32], folds: usize, seed: u64) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..labels.len()).collect();
+    rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    // Sorted by class and dealt in turn: folds of equal size, and of each class an equal share.
+    rows.sort_by_key(|&row| labels[row]);
+    let mut fold = vec![0; labels.len()];
+    rows.iter().enumerate().for_each(|(turn, &row)| fold[row] = turn % folds.max(1));
+    fold
+}
+
+/// Judges penalties by `folds`-fold stratified cross-validation: each row is predicted by a head that was fitted
+/// without its fold. The best is then for [`crate::head::Head::fit`] on all rows.
+///
+/// # Errors
+/// As [`fit`]; [`Error::NoLabels`], [`Error::EmptyData`] without penalties, [`Error::InvalidOption`] for fewer than 2
+/// folds or more than the rarest class has rows.
+pub fn cross_validate(
+    features: &Features,
+    l2_values: &[f64],
+    folds: usize,
+    seed: u64,
+    options: &FitOptions,
+    cancel: &Cancel,
+    mut progress: Option<&mut dyn FnMut(&PathPoint)>,
+) -> Result<CrossValidation> {
+    let began = Instant::now();
+    let (labels, classes) = (features.labels()?, features.class_count());
+    if l2_values.is_empty() {
+        return Err(Error::EmptyData { what: "penalties to try" });
+    }
+    check_labels(labels, classes)?;
+    let mut counts = vec![0usize; classes];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    if folds < 2 || counts.iter().any(|&count| count > 0 && count < folds) {
+        let must = "it must be at least 2, and at most the rows of the rarest class";
+        return Err(Error::InvalidOption { option: "folds", value: folds.to_string(), must });
+    }
+    let options = FitOptions { sample_weights: None, start: None, ..options.clone() };
+    let mut l2_values = l2_values.to_vec();
+    l2_values.sort_by(|a, b| b.total_cmp(a));
+    l2_values.iter().try_for_each(|&l2| check_l2(l2))?;
+    let fold = stratified_folds(labels, folds, seed);
+    let mut judged: Vec<Vec<PathPoint>> = Vec::new();
+    for held_out in 0..folds {
+        let (out, rest): (Vec<usize>, Vec<usize>) = (0..labels.len()).partition(|&row| fold[row] == held_out);
+        let (out, rest) = (features.select(&out), features.select(&rest));
+        let (points, ..) = walk(
+            rest.values.view(),
+            rest.labels()?,
+            out.values.view(),
+            out.labels()?,
+            classes,
+            &l2_values,
+            None,
+            &options,
+            cancel,
+            &mut progress,
+        )?;
+        judged.push(points);
+    }
+    let n = folds as f64;
+    let points: Vec<FoldedPoint> = (0..l2_values.len())
+        .map(|i| {
+            let mean = |of: &dyn Fn(&PathPoint) -> f64| judged.iter().map(|points| of(&points[i])).sum::<f64>() / n;
+            let accuracy = mean(&|point| point.accuracy);
+            let deviation = mean(&|point| (point.accuracy - accuracy).powi(2)).sqrt();
+            FoldedPoint { l2: l2_values[i], accuracy, deviation, log_loss: mean(&|point| point.log_loss) }
+        })
+        .collect();
+    let better = |a: &FoldedPoint, b: &FoldedPoint| {
+        a.accuracy > b.accuracy || (a.accuracy == b.accuracy && a.log_loss < b.log_loss)
+    };
+    let best = (1..points.len()).fold(0, |best, i| if better(&points[i], &points[best]) { i } else { best });
+    Ok(CrossValidation { points, best, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// Accuracy and mean cross-entropy.

@@ -109,7 +109,7 @@ pub struct FitReport {
     /// Proven: `(objective - optimum) / optimum` is at most this, up to rounding. None for
     /// `l2` 0.
     pub gap: Option<f64>,
-    /// Wall time.
+    /// Wall time; 0 in a head that was read from a file, which keeps none, so that equal fits give equal files.
     pub seconds: f64,
     /// Penalty per example.
     pub l2: f64,

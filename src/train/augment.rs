@@ -113,6 +113,16 @@ pub enum Operator {
         #[serde(default = "one")]
         p: f64,
     },
+    /// The seed library's blur: s is a whole number from the first up to, not with, the second; the kernel is
+    /// 2 floor(s / 4) + 1 pixels wide and the Gaussian's standard deviation is s, so the kernel is nearly flat.
+    FlatBlur {
+        /// Least s, and one above the greatest.
+        #[serde(default = "seed_strength")]
+        strength: [u32; 2],
+        /// Probability.
+        #[serde(default = "one")]
+        p: f64,
+    },
     /// Every value at or above the threshold becomes 1 minus itself.
     Solarize {
         /// Between 0 and 1.
@@ -188,7 +198,27 @@ pub struct Draw {
 }
 
 /// The presets by name.
-pub const PRESETS: [&str; 3] = ["paper", "small-image", "crop-only"];
+pub const PRESETS: [&str; 5] = ["paper", "small-image", "single-channel", "seed-helper", "crop-only"];
+
+/// The switches of the seed library's helper (`get_batch_augs` of KeremTurgutlu/self_supervised), all on by default.
+/// Its `size` is the encoder's input size and its `stats` are the data's mean and standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeedHelper {
+    /// Turn by up to 30 degrees, three times in ten.
+    pub rotate: bool,
+    /// Change colours, three times in ten.
+    pub jitter: bool,
+    /// Black and white, three times in ten.
+    pub bw: bool,
+    /// Blur, three times in ten.
+    pub blur: bool,
+}
+
+impl Default for SeedHelper {
+    fn default() -> Self {
+        SeedHelper { rotate: true, jitter: true, bw: true, blur: true }
+    }
+}
 
 impl ViewsConfig {
     /// The views of the BYOL paper (arXiv 2006.07733, appendix B, table 6): the first always blurred and never
@@ -231,6 +261,43 @@ impl ViewsConfig {
         ViewsConfig { first: view(false), second: view(true) }
     }
 
+    /// The paper's views without what needs colour: crop, flip, brightness and contrast, blur; solarisation in the
+    /// second view.
+    pub fn single_channel() -> ViewsConfig {
+        let mut views = ViewsConfig::paper();
+        for list in [&mut views.first, &mut views.second] {
+            list.retain(|operator| !matches!(operator, Operator::Grayscale { .. }));
+            for operator in list {
+                if let Operator::ColorJitter { saturation, hue, .. } = operator {
+                    (*saturation, *hue) = (0.0, 0.0);
+                }
+            }
+        }
+        views
+    }
+
+    /// Both views by the seed library's helper with its default strengths. It draws crop box and blur once a batch;
+    /// here every picture has its own. With one channel its jitter and grayscale are off, as its examples have it.
+    pub fn seed_helper(channels: usize, on: SeedHelper) -> ViewsConfig {
+        let mut list = vec![
+            Operator::RandomResizedCrop { area: [0.2, 1.0], ratio: paper_ratio(), filter: Filter::Bilinear },
+            Operator::HorizontalFlip { p: 0.5 },
+        ];
+        if on.rotate {
+            list.push(Operator::Rotation { degrees: 30.0, p: 0.3 });
+        }
+        if on.jitter && channels > 1 {
+            list.push(Operator::ColorJitter { brightness: 0.48, contrast: 0.48, saturation: 0.48, hue: 0.12, p: 0.3 });
+        }
+        if on.bw && channels > 1 {
+            list.push(Operator::Grayscale { p: 0.3 });
+        }
+        if on.blur {
+            list.push(Operator::FlatBlur { strength: seed_strength(), p: 0.3 });
+        }
+        ViewsConfig { first: list.clone(), second: list }
+    }
+
     /// A crop from 0.3 of the area and nothing else.
     pub fn crop_only() -> ViewsConfig {
         ViewsConfig { first: vec![crop(0.3)], second: vec![crop(0.3)] }
@@ -241,8 +308,14 @@ impl ViewsConfig {
         match name {
             "paper" => Ok(ViewsConfig::paper()),
             "small-image" => Ok(ViewsConfig::small_image(channels)),
+            "single-channel" => Ok(ViewsConfig::single_channel()),
+            "seed-helper" => Ok(ViewsConfig::seed_helper(channels, SeedHelper::default())),
             "crop-only" => Ok(ViewsConfig::crop_only()),
-            _ => Err(Error::UnknownViews { name: name.to_owned(), known: PRESETS.join(", ") }),
+            _ => {
+                let mut known = PRESETS.to_vec();
+                known.sort_by_key(|preset| strsim::osa_distance(name, preset));
+                Err(Error::UnknownViews { name: name.to_owned(), known: known.join(", ") })
+            }
         }
     }
 
@@ -294,6 +367,7 @@ impl Operator {
             Operator::ColorJitter { .. } => "color-jitter",
             Operator::Grayscale { .. } => "grayscale",
             Operator::GaussianBlur { .. } => "gaussian-blur",
+            Operator::FlatBlur { .. } => "flat-blur",
             Operator::Solarize { .. } => "solarize",
         }
     }
@@ -338,6 +412,12 @@ impl Operator {
                 if random.chance(p) {
                     let kernel = kernel.unwrap_or(paper_kernel(size));
                     plan.push(Sampled::Blur { kernel, sigma: random.uniform(sigma) as f32 });
+                }
+            }
+            Operator::FlatBlur { strength: [low, high], p } => {
+                if random.chance(p) {
+                    let s = low as usize + random.below((high - low) as usize);
+                    plan.push(Sampled::Blur { kernel: s / 4 * 2 + 1, sigma: s as f32 });
                 }
             }
             Operator::Solarize { threshold, p } => {
@@ -403,6 +483,17 @@ impl Operator {
                     return Err(format!("kernel = {kernel} is too wide for a view of {size} pixels"));
                 }
                 range("sigma", sigma, f64::INFINITY)?;
+                probability(p)
+            }
+            Operator::FlatBlur { strength: [low, high], p } => {
+                if low == 0 || low >= high {
+                    return Err(format!(
+                        "strength = [{low}, {high}] is not a range of numbers above 0, the lesser first"
+                    ));
+                }
+                if (high as usize - 1) / 4 >= size {
+                    return Err(format!("strength = [{low}, {high}] is too wide for a view of {size} pixels"));
+                }
                 probability(p)
             }
             Operator::Solarize { threshold, p } => {
@@ -508,6 +599,10 @@ fn paper_ratio() -> [f64; 2] {
 
 fn paper_sigma() -> [f64; 2] {
     [0.1, 2.0]
+}
+
+fn seed_strength() -> [u32; 2] {
+    [4, 32]
 }
 
 fn half() -> f64 {

@@ -162,13 +162,36 @@ impl Default for EmaConfig {
 }
 
 /// A preset's name or two lists of operators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Views {
     /// A name in [`crate::augment::PRESETS`].
     Preset(String),
     /// The operators themselves.
     Lists(ViewsConfig),
+}
+
+impl<'de> Deserialize<'de> for Views {
+    /// By hand, because serde's own for untagged enums does not say which operator or key was wrong.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = Views;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a preset's name, or a table with the lists first and second")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<Views, E> {
+                Ok(Views::Preset(name.to_owned()))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> std::result::Result<Views, A::Error> {
+                ViewsConfig::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Views::Lists)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Length of the warm-up.
@@ -456,6 +479,14 @@ mod tests {
         assert!(parse("[optimizer]\nname = \"sdg\"").unwrap_err().contains("sdg"));
         assert!(parse("device = \"gpu\"").unwrap_err().contains("gpu"));
         assert!(parse("[optimizer]\nwarmup = \"3 minutes\"").unwrap_err().contains("3 minutes"));
+    }
+
+    #[test]
+    fn an_unknown_operator_of_a_run_file_is_named_with_the_known_ones() {
+        let message = parse("[views]\nfirst = [{ name = \"gausian-blur\" }]\nsecond = []").unwrap_err();
+        assert!(message.contains("gausian-blur") && message.contains("gaussian-blur"), "{message}");
+        assert!(parse("[views]\nfirst = []\nsecnd = []").unwrap_err().contains("secnd"));
+        assert!(parse("views = 3").unwrap_err().contains("preset"));
     }
 
     #[test]

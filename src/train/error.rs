@@ -44,11 +44,11 @@ pub enum Error {
         why: String,
     },
     /// A preset of views that is not known.
-    #[error("Unknown views {name:?}; known are {known}")]
+    #[error("Unknown views {name:?}; known are, nearest first, {known}")]
     UnknownViews {
         /// The name.
         name: String,
-        /// The known names.
+        /// The known names, nearest first.
         known: String,
     },
     /// An operator of a view that makes no sense.

@@ -15,6 +15,7 @@ pub mod loader;
 pub mod metrics;
 pub mod monitor;
 pub mod network;
+mod network_tensor;
 pub mod optimizer;
 pub mod plot;
 pub mod pretrain;

@@ -9,6 +9,7 @@
 //! The other walker of the same graph is the ONNX writer in `byol-model`.
 
 use crate::error::{Error, Result};
+use crate::network_tensor;
 use byol_model::graph::{Graph, NodeId, Op, Parameter, Shape};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
@@ -268,12 +269,12 @@ impl Lane {
                 .ok_or_else(|| Error::Network { what: "network", why: format!("{:?} has no weight", node.name) })
         };
         let pair = |[a, b]: [usize; 2]| [a as i64, b as i64];
-        let y = match node.op {
+        let y = match &node.op {
             Op::Input => x.shallow_clone(),
-            Op::Conv2d { stride, padding, groups, .. } => {
+            &Op::Conv2d { stride, padding, groups, .. } => {
                 input(0)?.f_conv2d(weight()?, parameter(1), pair(stride), pair(padding), [1, 1], groups as i64)?
             }
-            Op::BatchNorm { eps, .. } => {
+            &Op::BatchNorm { eps, .. } => {
                 // With momentum 1 the "running" statistics are the batch's own: `absorb` applies the momentum.
                 let (statistics, training) = match mode {
                     Mode::Train => (&self.batch, true),
@@ -284,10 +285,10 @@ impl Lane {
             }
             Op::Linear { .. } => input(0)?.f_linear(weight()?, parameter(1))?,
             Op::Relu => input(0)?.f_relu()?,
-            Op::MaxPool { kernel, stride, padding } => {
+            &Op::MaxPool { kernel, stride, padding } => {
                 input(0)?.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false)?
             }
-            Op::AvgPool { kernel, stride, padding } => {
+            &Op::AvgPool { kernel, stride, padding } => {
                 input(0)?.f_avg_pool2d(pair(kernel), pair(stride), pair(padding), false, false, None)?
             }
             Op::GlobalAvgPool => input(0)?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
@@ -297,6 +298,12 @@ impl Lane {
             Op::Concat => {
                 let all: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
                 Tensor::f_cat(&all, 1)?
+            }
+            Op::Tensor(op) => {
+                let all: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
+                let learned: Vec<&Tensor> = step.parameters.iter().map(|&i| &self.parameters[i]).collect();
+                let n = x.size().first().copied().unwrap_or(0);
+                network_tensor::run(op, &all, &learned, n, self.plan.device)?
             }
         };
         Ok(y)
@@ -457,6 +464,9 @@ pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
     let flat = Tensor::f_from_slice(values)?.f_to_device(device)?;
     Ok(match shape {
         Shape::Vector { features } => flat.f_view([n, features as i64])?,
+        Shape::Tensor(_) => {
+            return Err(Error::Network { what: "input", why: format!("a network reads maps or vectors, not {shape}") });
+        }
         Shape::Map { channels, height, width } => {
             let maps = flat.f_view([n, channels as i64, height as i64, width as i64])?;
             maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?

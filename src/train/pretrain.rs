@@ -5,6 +5,7 @@
 //! | `run.toml` | every setting, resolved |
 //! | `metrics.jsonl` | one line a step, and one an evaluation |
 //! | `checkpoint.safetensors` | the whole state; `resume` continues from it |
+//! | `architecture.onnx` | the encoder as it began, where it was read from an ONNX file |
 //! | `encoder.onnx` | the encoder to serve, with its input contract |
 //! | `encoder.safetensors`, `projector...`, `predictor...`, `target...` | the weights by name |
 
@@ -17,6 +18,7 @@ use crate::loader::{self, Loader, LoaderOptions};
 use crate::metrics::{Line, Metrics};
 use crate::{device, network};
 use byol_model::dataset::{Dataset, Split};
+use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
 use byol_model::mlp::mlp;
 use byol_model::onnx;
 use std::collections::{BTreeMap, VecDeque};
@@ -163,9 +165,10 @@ pub fn pretrain(
     check_folder(folder, start)?;
     let data = open_data(config)?;
     observer.on_message(&format!("Data: {}.", data.describe()));
-    let config = &resolve(config, &data)?;
+    let mut config = resolve(config, &data)?;
     let plan = config.plan(data.len())?;
-    let graph = config.encoder.build()?;
+    let (encoder, file) = encoder(&mut config, folder, start)?;
+    let config = &config;
     let found = device::open(config.device)?;
     observer.on_message(&found.sentence);
 
@@ -174,12 +177,15 @@ pub fn pretrain(
         Start::Fresh | Start::Overwrite => None,
     };
     let threads = if config.threads == 0 { available_threads() } else { config.threads };
-    let mut byol = create(config, graph, found.device, threads)?;
+    let mut byol = create(config, encoder, found.device, threads)?;
     let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
     let evaluation = Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?;
 
     prepare_folder(folder, start)?;
     byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
+    if let Some(file) = file {
+        byol_model::file::write_atomic(&folder.join(ARCHITECTURE_FILE), &file)?;
+    }
     let mut done = 0;
     if let Some(checkpoint) = checkpoint {
         byol.restore(&checkpoint.tensors, checkpoint.progress.optimizer_steps)?;
@@ -334,15 +340,26 @@ fn resolve(config: &RunConfig, data: &Dataset) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// BYOL as it begins: everything drawn from the seed.
-fn create(config: &RunConfig, encoder: byol_model::graph::Graph, device: Device, threads: usize) -> Result<Byol> {
-    let projector = mlp(encoder.dimension(), &config.projector)?;
+/// The encoder as it begins, and the ONNX file that it was read from, if it was. A resumed run reads its own copy.
+fn encoder(config: &mut RunConfig, folder: &Path, start: Start) -> Result<(Predefined, Option<Vec<u8>>)> {
+    let copy = folder.join(ARCHITECTURE_FILE);
+    let Some(named) = config.encoder.file() else {
+        return Ok((Predefined::init(config.encoder.build()?, config.seed), None));
+    };
+    let imported = config.encoder.import(if start == Start::Resume && copy.exists() { &copy } else { named })?;
+    config.encoder.sha256 = Some(byol_model::sha256_hex(&imported.bytes));
+    Ok((Predefined { graph: imported.graph, weights: imported.weights }, Some(imported.bytes)))
+}
+
+/// BYOL as it begins: everything drawn from the seed, except the encoder of an ONNX file.
+fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usize) -> Result<Byol> {
+    let projector = mlp(encoder.graph.dimension(), &config.projector)?;
     let predictor = mlp(projector.dimension(), &config.predictor)?;
     let seed = config.seed;
     let options =
         Options { device, threads, rule: config.rule(), predictor_rate: config.optimizer.predictor_learning_rate };
     Byol::new(
-        Predefined::init(encoder, seed),
+        encoder,
         Predefined::init(projector, seed.wrapping_add(1)),
         Predefined::init(predictor, seed.wrapping_add(2)),
         &options,
@@ -385,8 +402,13 @@ fn mean(readings: &[[Reading; 2]]) -> Result<Report> {
 
 /// The files to keep: the served encoder and all weights.
 fn export(config: &RunConfig, byol: &Byol, folder: &Path, steps: usize, pictures: usize) -> Result<PathBuf> {
+    let mut encoder: EncoderConfig = config.encoder.clone();
+    // Where a file of one's own lay is nobody else's business.
+    if let Some(name) = config.encoder.file().and_then(Path::file_name) {
+        encoder.name = name.to_string_lossy().into_owned();
+    }
     let record = BTreeMap::from([
-        ("encoder".to_owned(), serde_json::to_string(&config.encoder).unwrap_or_default()),
+        ("encoder".to_owned(), serde_json::to_string(&encoder).unwrap_or_default()),
         ("method".to_owned(), "byol".to_owned()),
         ("seed".to_owned(), config.seed.to_string()),
         ("steps".to_owned(), steps.to_string()),
@@ -430,7 +452,7 @@ fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
     let probe = folder.join(".byol-probe");
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
     if start == Start::Overwrite {
-        let files = [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE].into_iter();
+        let files = [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE, ARCHITECTURE_FILE].into_iter();
         for file in files.chain(WEIGHT_FILES.map(|(file, _)| file)) {
             let path = folder.join(file);
             match std::fs::remove_file(&path) {
