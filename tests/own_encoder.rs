@@ -133,7 +133,7 @@ fn check(path: &std::path::Path) {
     );
     assert!(evaluation < 1e-4, "{name}: evaluation is off by {evaluation:.1e}");
     // Where a small batch makes BatchNorm ill-conditioned, PyTorch's own float32 is as far from float64.
-    let allowed = (4.0 * theirs).max(1e-4);
+    let allowed = (8.0 * theirs).clamp(1e-4, 1e-2);
     assert!(training < allowed, "{name}: training is off by {training:.1e}, PyTorch by {theirs:.1e}");
     assert!(last < first, "{name}: the loss went from {first} to {last}");
 }

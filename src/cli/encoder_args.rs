@@ -74,10 +74,7 @@ impl EncoderArgs {
             && (self.channels.is_none() || self.image_size.is_none())
         {
             // Without the check against a run file's size, which this replaces.
-            let imported = onnx_import::load(&file).map_err(|e| match e {
-                Error::Onnx { why } => Error::Onnx { why: format!("{}: {why}", file.display()) },
-                e => e,
-            })?;
+            let imported = onnx_import::load(&file)?;
             if let Shape::Map { channels, height, width } = imported.graph.input_shape() {
                 if height != width {
                     let why = format!("{} reads pictures of {height} x {width}; they must be square", file.display());

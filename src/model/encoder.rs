@@ -93,16 +93,10 @@ impl EncoderConfig {
     /// The encoder that an ONNX file holds: the one that is named, or the copy of it that a run keeps.
     ///
     /// # Errors
-    /// As [`onnx_import::load`], with the file's name; [`Error::Setting`] where the file is another one than before, has
+    /// As [`onnx_import::load`]; [`Error::Setting`] where the file is another one than before, has
     /// another input, or where a setting does not apply to it.
     pub fn import(&self, path: &Path) -> Result<Imported> {
-        let imported = onnx_import::load(path).map_err(|e| match e {
-            Error::Onnx { why } => Error::Onnx { why: format!("{}: {why}", path.display()) },
-            Error::Import { node, operator, why } => {
-                Error::Import { node, operator, why: format!("{why} ({})", path.display()) }
-            }
-            e => e,
-        })?;
+        let imported = onnx_import::load(path)?;
         let setting = |key: &str, why: String| Error::Setting { key: format!("encoder.{key}"), why };
         let found = sha256_hex(&imported.bytes);
         if self.sha256.as_ref().is_some_and(|recorded| *recorded != found) {

@@ -49,8 +49,19 @@ pub struct Imported {
 /// Reads a file; tensors beside it (`encoder.onnx.data`) are found in its folder.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Limit`]; as [`read`].
+/// [`Error::Io`], [`Error::Limit`]; as [`read`], with the file's name.
 pub fn load(path: &Path) -> Result<Imported> {
+    // Whoever reads the message has several files, one of them this.
+    load_with_data(path).map_err(|error| match error {
+        Error::Onnx { why } => Error::Onnx { why: format!("{}: {why}", path.display()) },
+        Error::Import { node, operator, why } => {
+            Error::Import { node, operator, why: format!("{why} ({})", path.display()) }
+        }
+        other => other,
+    })
+}
+
+fn load_with_data(path: &Path) -> Result<Imported> {
     let mut model = onnx::decode(&file::read(path, MAX_FILE_BYTES)?)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();

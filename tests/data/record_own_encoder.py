@@ -3,8 +3,8 @@
 usage: python record_own_encoder.py FOLDER [NAME...]      (tests/own_encoder.sh makes the environment)
 Per model: NAME.onnx, as docs/own-encoder.md says to export it, and NAME.safetensors with `input` [16, 3, h, w],
 `evaluation` (features by stock onnxruntime on the file with its BatchNorm in evaluation mode), `training` (features by
-PyTorch in training mode, in float64) and `training_error` (how far PyTorch's own float32 is from that, |a - b| / |b|: small
-batches make some models ill-conditioned). Weights are random, running statistics as after two batches.
+PyTorch in training mode, in float64) and `training_error` (how far PyTorch's own float32 is from that, |a - b| / |b|, in
+the worse of two orders of memory: small batches make some models ill-conditioned). Weights are random, running statistics as after two batches.
 """
 import copy
 import pathlib
@@ -69,9 +69,12 @@ def record(name, folder):
         warnings.simplefilter("ignore")
         export(model, x[:2], path)
     with torch.no_grad():
-        single = copy.deepcopy(model).train()(x).double()
+        # Both orders of memory: byol trains channels-last, where PyTorch's BatchNorm sums in float32; otherwise in float64.
+        layouts = [torch.contiguous_format, torch.channels_last]
+        single = [copy.deepcopy(model).to(memory_format=f).train()(x.to(memory_format=f)).double() for f in layouts]
         training = model.double().train()(x.double())
-        error = (single - training).norm() / training.norm()
+        error = max((y - training).norm() / training.norm() for y in single)
+        print(name, *(f"{(y - training).norm() / training.norm():.1e}" for y in single))
     session = onnxruntime.InferenceSession(in_evaluation_mode(path), providers=["CPUExecutionProvider"])
     evaluation = torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
     save_file({"input": x, "evaluation": evaluation, "training": training.float().contiguous(),
