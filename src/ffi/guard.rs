@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::log;
 use crate::pointer;
@@ -13,6 +13,8 @@ use crate::status::{BYOL_E_FORKED, BYOL_E_PANIC, BYOL_E_SHUTDOWN, BYOL_OK, Fault
 static START: Once = Once::new();
 static FORKED: AtomicBool = AtomicBool::new(false);
 static SHUT_DOWN: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// Runs a body and tells C how it ended.
 pub(crate) unsafe fn guard(error: *mut byol_error, body: impl FnOnce() -> Result<()>) -> byol_status {
@@ -47,6 +49,10 @@ pub(crate) unsafe fn guard_always(error: *mut byol_error, body: impl FnOnce() ->
         }))
         .unwrap_or_else(|payload| Err(panicked(payload)))
     };
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    if result.is_err() {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+    }
     let (code, value) = match &result {
         Ok(()) => (BYOL_OK, byol_error::default()),
         Err(fault) => (fault.code, fault.as_error()),
@@ -71,6 +77,11 @@ pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
         std::mem::forget(payload);
         otherwise
     })
+}
+
+/// Guarded calls that have ended, and those of them that failed.
+pub(crate) fn calls() -> (u64, u64) {
+    (CALLS.load(Ordering::Relaxed), FAILURES.load(Ordering::Relaxed))
 }
 
 /// From now on every guarded call fails. False if that was so before.
