@@ -9,6 +9,7 @@ use ndarray::{Array2, ArrayViewMut2};
 
 use crate::encoder::{self, byol_encoder};
 use crate::extract::span;
+use crate::fit::check_classes;
 use crate::guard::guard;
 use crate::handle::{self, BYOL_KIND_FEATURES, Object};
 use crate::head::{matrix, table};
@@ -181,6 +182,7 @@ pub unsafe extern "C" fn byol_features_set_classes(
     unsafe {
         guard(error, || {
             let container = of(features)?;
+            check_classes(classes)?;
             let names = pointer::texts(class_names, classes as usize, "class_names")?;
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             let mut features = container.write();

@@ -319,13 +319,19 @@ fn named(error: Error, names: &[String]) -> Error {
     }
 }
 
-/// So many names, or numbers for names.
-pub(crate) unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<Vec<String>> {
+/// Refuses what can't be a number of classes, before so many names are read.
+pub(crate) fn check_classes(classes: u32) -> Result<()> {
     /// A head of so many classes would have to be at least as large as a whole encoder.
     const MOST_CLASSES: u32 = 1 << 24;
-    if classes > MOST_CLASSES {
-        return Err(Fault::argument(format_args!("classes is {classes}; at most {MOST_CLASSES}")));
+    match classes {
+        0..=MOST_CLASSES => Ok(()),
+        _ => Err(Fault::argument(format_args!("classes is {classes}; at most {MOST_CLASSES}"))),
     }
+}
+
+/// So many names, or numbers for names.
+pub(crate) unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<Vec<String>> {
+    check_classes(classes)?;
     if class_names.is_null() {
         return Ok((0..classes).map(|class| class.to_string()).collect());
     }

@@ -55,7 +55,8 @@ VALUES = {
     "byol_head_calibrate.temperature": "&out.temperature", "start": "fixed.head",
     "byol_head_export_onnx.encoder": "&in.source.s", "byol_head_export_onnx.path": "in.saved_path",
     "byol_head_export_onnx_bytes.encoder": "&in.source.s", "byol_head_export_onnx_bytes.buffer": "(uint8_t *)out.buffer",
-    "byol_features_append.values": "rows", "byol_features_append.names": "NULL", "dimension": "0",
+    "byol_features_append.values": "rows", "byol_features_append.names": "in.row_names",
+    "dimension": "(uint32_t)dimension",
     "byol_features_set_classes.class_names": "in.class_names", "first": "0", "row": "0",
     "byol_features_get_rows.values": "out.features", "byol_features_get_rows.values_len": "COUNT * 64",
     "byol_features_get_rows.labels": "out.labels", "byol_features_save.path": "in.features_path",
@@ -82,10 +83,10 @@ NULLABLE = {"error", "options", "ids", "needed", "item_status", "class_names", "
 # And may not, though another of that name may.
 NEEDED = {"byol_features_set_classes.class_names", "byol_trainer_remove.ids"}
 # Depends on what is there: as recorded.
-RECORDED = {"byol_features_append.labels"}
+RECORDED = {"byol_features_append.labels", "byol_features_append.names"}
 # Handle {0} stands for the default or for none.
 OPTIONAL_HANDLES = {"byol_encoder_open.runtime", "byol_head_fit.encoder", "byol_head_refit.encoder",
-                    "byol_head_create.encoder"}
+                    "byol_head_create.encoder", "byol_features_create.encoder", "byol_trainer_create.encoder"}
 ENUMS = {"level": ("BYOL_LOG_", 0), "element": ("BYOL_TENSOR_", 1), "byol_pack.element": ("BYOL_ELEMENT_", 1),
          "byol_unpack.element": ("BYOL_ELEMENT_", 1)}
 # What cannot be called again and again: only the error struct of these is tried.
@@ -257,7 +258,7 @@ static struct {
     const char *head_path, *saved_path, *paths[1];
     const uint8_t *files[1], *head_bytes;
     size_t lengths[1], head_len;
-    const char *features_path, *class_names[CLASSES];
+    const char *features_path, *class_names[CLASSES], *row_names[COUNT];
     uint64_t ids[1];
     int8_t packed[COUNT * 64];
 } in, sound_in;
@@ -300,7 +301,8 @@ static void renew(void)
     (void)byol_features_close(fixed.container, NULL);
     (void)byol_trainer_close(fixed.trainer, NULL);
     MUST(byol_features_create(fixed.encoder, 0, &fixed.container, E));
-    MUST(byol_features_append(fixed.container, rows, COUNT, dimension, 0, sound_set.labels, NULL, E));
+    MUST(byol_features_append(fixed.container, rows, COUNT, dimension, 0, sound_set.labels, sound_in.row_names,
+                              E));
     MUST(byol_features_set_classes(fixed.container, sound_in.class_names, CLASSES, E));
     MUST(byol_trainer_create(fixed.encoder, 0, &fixed.trainer, E));
     for (size_t i = 0; i < CLASSES; i++)
@@ -386,6 +388,8 @@ int main(int argc, char **argv)
     MUST(byol_cancel_close(closed.token, &error));
     sound_in.class_names[0] = "one", sound_in.class_names[1] = "two", sound_in.class_names[2] = "three";
     sound_in.class_names[3] = "four", sound_in.ids[0] = 1, sound_in.features_path = features_path;
+    for (i = 0; i < COUNT; i++)
+        sound_in.row_names[i] = "a picture";
     renew();
     MUST(byol_features_save(fixed.container, features_path, &error));
     closed.container = fixed.container, closed.trainer = fixed.trainer;

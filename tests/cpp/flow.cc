@@ -225,7 +225,7 @@ static int run(const std::string &file, const std::string &other_file, const std
     CHECK(fitted->onnx(byol::source::file(other_file)).code() == BYOL_E_WRONG_ENCODER);
 
     /* Packed features. */
-    for (std::uint32_t element : {BYOL_ELEMENT_F16, BYOL_ELEMENT_I8}) {
+    for (const std::uint32_t element : std::vector<std::uint32_t>{BYOL_ELEMENT_F16, BYOL_ELEMENT_I8}) {
         auto packed = encoder.extract_packed(images, element);
         MUST(packed);
         auto again_packed = byol::pack(*features, element);
