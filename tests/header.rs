@@ -6,8 +6,8 @@ use std::process::Command;
 
 /// The files of src/ffi that hold something for C, in the order of the header.
 const SOURCES: [&str; 19] = [
-    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "image", "extract", "packed", "head",
-    "ranking", "weights", "export", "fit", "evaluate", "features", "trainer",
+    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "image", "extract", "packed",
+    "head", "ranking", "weights", "export", "fit", "evaluate", "features", "trainer",
 ];
 
 const WARNINGS: [&str; 8] =

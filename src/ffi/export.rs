@@ -55,9 +55,7 @@ pub unsafe extern "C" fn byol_head_export_onnx_bytes(
     error: *mut byol_error,
 ) -> byol_status {
     // SAFETY: the caller's pointers, checked.
-    unsafe {
-        guard(error, || pointer::give_bytes(&onnx(&*head::of(head)?, encoder)?, buffer, capacity, needed))
-    }
+    unsafe { guard(error, || pointer::give_bytes(&onnx(&*head::of(head)?, encoder)?, buffer, capacity, needed)) }
 }
 
 unsafe fn onnx(head: &Head, encoder: *const byol_source) -> Result<Vec<u8>> {

@@ -341,11 +341,7 @@ pub(crate) unsafe fn read_names(class_names: *const *const c_char, classes: u32)
 }
 
 /// The options; `rows` of sample weights are expected.
-pub(crate) unsafe fn read_options(
-    options: *const byol_fit_options,
-    classes: u32,
-    rows: usize,
-) -> Result<FitOptions> {
+pub(crate) unsafe fn read_options(options: *const byol_fit_options, classes: u32, rows: usize) -> Result<FitOptions> {
     // SAFETY: the caller's pointers, checked.
     unsafe {
         let options = pointer::options(options, "options")?;

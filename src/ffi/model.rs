@@ -1,7 +1,7 @@
 //! Where an encoder's file comes from, and what it says of itself before anything runs it.
 
-use std::ffi::{c_char, c_void};
 use std::borrow::Cow;
+use std::ffi::{c_char, c_void};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,7 @@ pub const BYOL_SOURCE_EXTERNAL_DATA: u32 = 1;
 /// Below 0 the call fails with BYOL_E_IO. For files that are encrypted, packed or elsewhere. It runs on the calling
 /// thread and must return (no exception, no longjmp).
 #[allow(non_camel_case_types, reason = "the name in C")]
-pub type byol_read_callback =
-    Option<unsafe extern "C" fn(user: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
+pub type byol_read_callback = Option<unsafe extern "C" fn(user: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
 
 /// An ONNX file: on disk, in memory, or from a function. Start with BYOL_SOURCE_INIT and set one of path, data with
 /// data_len, and read with user.
@@ -56,7 +55,16 @@ impl Default for byol_source {
     fn default() -> Self {
         let null = std::ptr::null();
         let user = std::ptr::null_mut();
-        Self { struct_size: 0, flags: 0, path: null, data: std::ptr::null(), data_len: 0, sha256: null, read: None, user }
+        Self {
+            struct_size: 0,
+            flags: 0,
+            path: null,
+            data: std::ptr::null(),
+            data_len: 0,
+            sha256: null,
+            read: None,
+            user,
+        }
     }
 }
 

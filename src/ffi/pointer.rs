@@ -29,10 +29,7 @@ unsafe fn struct_size<T: Versioned>(pointer: *const T) -> Result<usize> {
         let name = T::NAME;
         return Err(Fault::new(
             BYOL_E_ABI,
-            format_args!(
-                "{name}.struct_size is {size}, {} is needed: start it with its INIT macro",
-                size_of::<T>()
-            ),
+            format_args!("{name}.struct_size is {size}, {} is needed: start it with its INIT macro", size_of::<T>()),
         ));
     }
     Ok(size)
@@ -240,11 +237,7 @@ pub(crate) unsafe fn texts<'a>(pointer: *const *const c_char, count: usize, name
 }
 
 /// `count` runs of bytes, as data[i] with lengths[i].
-pub(crate) unsafe fn buffers<'a>(
-    data: *const *const u8,
-    lengths: *const usize,
-    count: usize,
-) -> Result<Vec<&'a [u8]>> {
+pub(crate) unsafe fn buffers<'a>(data: *const *const u8, lengths: *const usize, count: usize) -> Result<Vec<&'a [u8]>> {
     // SAFETY: the caller promises `count` pointers and lengths, and the memory they stand for.
     unsafe {
         let (data, lengths) = (slice(data, count, "data")?, slice(lengths, count, "lengths")?);

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn byol_head_top_k(
                 false => Some(table(probabilities, rows, k, probabilities_len, "probabilities")?),
             };
             check_rows(&head, features)?;
-            for (first, chunk) in head::chunks(features) {
+            for (first, chunk) in head::chunks(features, head.classes()) {
                 for (row, best) in (first..).zip(head.top_k(chunk, k)?) {
                     for (rank, found) in best.into_iter().enumerate() {
                         let at = row * k + rank;

@@ -584,7 +584,8 @@ pub unsafe extern "C" fn byol_trainer_search(
             let trainer = of(trainer)?;
             let fit = self::fit_options(fit_options, &trainer)?;
             let search = read_search(options)?;
-            let most = if search.penalties.is_empty() { BYOL_SEARCH_PENALTIES as usize } else { search.penalties.len() };
+            let most =
+                if search.penalties.is_empty() { BYOL_SEARCH_PENALTIES as usize } else { search.penalties.len() };
             let tried = match tried.is_null() {
                 true => None,
                 false => Some(crate::head::table(tried, most, 4, tried_len, "tried")?),
@@ -595,9 +596,8 @@ pub unsafe extern "C" fn byol_trainer_search(
                     _ => ControlFlow::Break(()),
                 }
             });
-            let (made, found) = listen(&cancel::of(token)?, tell, |cancel, progress| {
-                trainer.search(&fit, &search, cancel, progress)
-            })?;
+            let (made, found) =
+                listen(&cancel::of(token)?, tell, |cancel, progress| trainer.search(&fit, &search, cancel, progress))?;
             fitted.give(made)?;
             if let Some(out) = tried {
                 for (out, tried) in out.chunks_exact_mut(4).zip(&found.tried) {
@@ -722,10 +722,7 @@ fn give_ids(out: Option<&mut [u64]>, ids: Range<u64>, good: Option<&[usize]>) {
     }
 }
 
-unsafe fn fit_options(
-    options: *const byol_fit_options,
-    trainer: &Trainer,
-) -> Result<byol_serve::solver::FitOptions> {
+unsafe fn fit_options(options: *const byol_fit_options, trainer: &Trainer) -> Result<byol_serve::solver::FitOptions> {
     // SAFETY: the caller's pointer, checked.
     unsafe {
         let given = pointer::options(options, "options")?;
@@ -773,9 +770,7 @@ struct Fitted {
 impl Fitted {
     unsafe fn read(head: *mut byol_head, report: *mut byol_fit_report) -> Result<Self> {
         // SAFETY: the caller's pointers, checked.
-        unsafe {
-            Ok(Self { head: pointer::place(head, "head")?, report: pointer::report_or_null(report, "report")? })
-        }
+        unsafe { Ok(Self { head: pointer::place(head, "head")?, report: pointer::report_or_null(report, "report")? }) }
     }
 
     fn give(self, head: Head) -> Result<()> {

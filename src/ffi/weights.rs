@@ -121,11 +121,7 @@ pub unsafe extern "C" fn byol_head_get_weights(
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn byol_head_clone(
-    head: byol_head,
-    copy: *mut byol_head,
-    error: *mut byol_error,
-) -> byol_status {
+pub unsafe extern "C" fn byol_head_clone(head: byol_head, copy: *mut byol_head, error: *mut byol_error) -> byol_status {
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
@@ -168,7 +164,7 @@ pub unsafe extern "C" fn byol_head_calibrate(
             check_rows(&head, features)?;
             let classes = head.classes();
             let mut logits: Vec<f32> = pointer::reserved(span(rows, classes, classes)?, "the scores")?;
-            for (_, chunk) in head::chunks(features) {
+            for (_, chunk) in head::chunks(features, head.classes()) {
                 logits.extend(head.logits(chunk)?);
             }
             let logits = Array2::from_shape_vec((rows, classes), logits).map_err(Fault::argument)?;

@@ -25,7 +25,8 @@ const DATA_LOCATION: u32 = 14;
 /// [`Error::Onnx`] for damaged bytes, and for a tensor whose data lie outside the model's folder or beyond the end of
 /// their file; [`Error::Limit`] where all files together have more than `limit` bytes; [`Error::Io`].
 pub fn inline(bytes: &[u8], path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut files = Files { folders: folders(path)?, known: Vec::new(), left: limit.saturating_sub(bytes.len() as u64) };
+    let mut files =
+        Files { folders: folders(path)?, known: Vec::new(), left: limit.saturating_sub(bytes.len() as u64) };
     let limit_of = |left| limit - left;
     let mut rewritten = Vec::with_capacity(bytes.len());
     each(bytes, |tag, whole, content| {
@@ -87,12 +88,7 @@ impl Files {
         Ok(inside)
     }
 
-    fn read(
-        &mut self,
-        name: &str,
-        wrong: &dyn Fn(String) -> Error,
-        limit_of: &dyn Fn(u64) -> u64,
-    ) -> Result<&[u8]> {
+    fn read(&mut self, name: &str, wrong: &dyn Fn(String) -> Error, limit_of: &dyn Fn(u64) -> u64) -> Result<&[u8]> {
         if let Some(known) = self.known.iter().position(|(known, _)| known == name) {
             return Ok(&self.known[known].1);
         }

@@ -108,12 +108,7 @@ impl Features {
     /// [`Error::DimensionMismatch`] for rows of another length, or names that are not one per row;
     /// [`Error::LabelMismatch`] for labels that are not one per row; [`Error::NoLabels`] where they are missing;
     /// [`Error::InvalidOption`] where rows before have no labels or names; [`Error::NonFinite`]; [`Error::NoMemory`].
-    pub fn append(
-        &mut self,
-        values: ArrayView2<f32>,
-        labels: Option<&[u32]>,
-        names: Option<&[String]>,
-    ) -> Result<()> {
+    pub fn append(&mut self, values: ArrayView2<f32>, labels: Option<&[u32]>, names: Option<&[String]>) -> Result<()> {
         let (rows, old) = (values.nrows(), self.len());
         if values.ncols() != self.dimensions() {
             let (expected, found) = (self.dimensions(), values.ncols());

@@ -129,8 +129,10 @@ pub fn similarity(train: ArrayView2<f32>, query: ArrayView2<f32>, mut out: Array
         }
     }
     let (train, query) = (unit_rows(train)?, unit_rows(query)?);
-    let blocks = out.axis_chunks_iter_mut(Axis(0), BLOCK).into_iter().zip(query.axis_chunks_iter(Axis(0), BLOCK));
-    blocks.par_bridge().for_each(|(mut out, query)| ndarray::linalg::general_mat_mul(1.0, &query, &train.t(), 0.0, &mut out));
+    let blocks = out.axis_chunks_iter_mut(Axis(0), BLOCK).zip(query.axis_chunks_iter(Axis(0), BLOCK));
+    blocks
+        .par_bridge()
+        .for_each(|(mut out, query)| ndarray::linalg::general_mat_mul(1.0, &query, &train.t(), 0.0, &mut out));
     Ok(())
 }
 
