@@ -63,7 +63,7 @@ fn vectors() -> (String, Head) {
     }
     // Those of whole numbers: of any bytes they are pictures.
     let formats = [
-        (PixelFormat::Gray8, 1),
+        (PixelFormat::Gray8, 1u32),
         (PixelFormat::Rgb8, 2),
         (PixelFormat::Bgr8, 3),
         (PixelFormat::Rgba8, 4),

@@ -384,7 +384,7 @@ fn from_float(value: f32) -> u8 {
 /// A colour before it was multiplied by alpha.
 fn divided(value: u8, alpha: u8) -> u8 {
     let (value, alpha) = (u32::from(value), u32::from(alpha));
-    if alpha == 0 { 0 } else { ((value * 255 + alpha / 2) / alpha).min(255) as u8 }
+    (value * 255 + alpha / 2).checked_div(alpha).unwrap_or(0).min(255) as u8
 }
 
 /// BT.601 in video range, in 16-bit fixed point.
