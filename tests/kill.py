@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """
 seed = 5
-steps = 60
+steps = 24
 batch_size = 32
 evaluation_epochs = 1
 evaluation_k = 5

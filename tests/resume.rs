@@ -135,7 +135,8 @@ fn rate_and_tau_are_of_the_step_however_many_batches_it_has() {
 
 /// A run without a predictor, whose target follows at once: nothing keeps its embeddings apart.
 fn collapsing() -> RunConfig {
-    let mut config = RunConfig { steps: Some(300), evaluation_epochs: 0.0, accumulate: 1, ..small() };
+    let mut config =
+        RunConfig { steps: Some(300), evaluation_epochs: 0.0, checkpoint_epochs: 0.2, accumulate: 1, ..small() };
     config.predictor.layers = 0;
     (config.ema.tau_base, config.ema.tau_end) = (0.0, 0.0);
     config.optimizer.name = Kind::Sgd;

@@ -183,15 +183,16 @@ impl Classifier {
     /// What reading pictures gives; [`Error::Torch`].
     pub fn probabilities(&self, data: &Dataset) -> Result<Vec<f32>> {
         let (encoder, head) = (self.encoder.lane()?, self.head.lane()?);
-        let one = self.contract.bytes();
+        let contract = &self.contract;
+        let one = contract.bytes();
         let mut all = Vec::new();
         for start in (0..data.len()).step_by(BATCH) {
             let count = BATCH.min(data.len() - start);
             let mut values = vec![0f32; count * one];
             values.par_chunks_exact_mut(one).enumerate().try_for_each(|(i, out)| -> Result<()> {
                 let mut pixels = vec![0; one];
-                self.contract.prepare(data.picture(start + i)?.view(), &mut pixels)?;
-                self.contract.normalise(&pixels, out);
+                contract.prepare(data.picture(start + i)?.view(), &mut pixels)?;
+                contract.normalise(&pixels, out);
                 Ok(())
             })?;
             let pictures = network::input(&values, self.encoder.graph().input_shape(), self.encoder.device())?;

@@ -3,13 +3,13 @@
 //!
 //! Its labels never reach the encoder. The pictures whose classes an evaluation guesses are left out of its learning.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
 use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 
 /// Label of a picture that is not learned from.
 const HELD_OUT: i64 = -1;
@@ -29,7 +29,7 @@ impl Probe {
     /// For features of `dimension` numbers and pictures of the given labels, but those `held_out`.
     ///
     /// # Errors
-    /// [`Error::Torch`].
+    /// [`crate::Error::Torch`].
     pub fn new(
         dimension: usize,
         labels: &[u32],
@@ -53,7 +53,7 @@ impl Probe {
     /// of a step).
     ///
     /// # Errors
-    /// [`Error::Torch`].
+    /// [`crate::Error::Torch`].
     pub fn learn(&mut self, features: &Tensor, pictures: &[u32], share: f64) -> Result<()> {
         let labels: Vec<i64> = pictures.iter().map(|&picture| self.labels[picture as usize]).collect();
         let learned = labels.iter().filter(|&&label| label != HELD_OUT).count();
@@ -75,7 +75,7 @@ impl Probe {
     /// One optimiser step.
     ///
     /// # Errors
-    /// [`Error::Torch`].
+    /// [`crate::Error::Torch`].
     pub fn update(&mut self, learning_rate: f64) -> Result<()> {
         if std::mem::take(&mut self.waiting) {
             let gradient = self.lane.gather_gradient()?;
@@ -87,7 +87,7 @@ impl Probe {
     /// Share of rows of features whose most probable class is their label.
     ///
     /// # Errors
-    /// [`Error::Network`] for features of another length, [`Error::Torch`].
+    /// [`crate::Error::Network`] for features of another length, [`crate::Error::Torch`].
     pub fn accuracy(&self, features: &[f32], labels: &[u32]) -> Result<f64> {
         let shape = self.network.graph().input_shape();
         let features = crate::network::input(features, shape, self.network.device())?;
@@ -102,7 +102,7 @@ impl Probe {
     /// What a later step depends on, by name.
     ///
     /// # Errors
-    /// [`Error::Torch`].
+    /// [`crate::Error::Torch`].
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut all: BTreeMap<String, HostTensor> =
             self.network.weights()?.iter().map(|(name, t)| (format!("probe.{name}"), t.clone())).collect();
@@ -116,7 +116,7 @@ impl Probe {
     /// Puts back what [`Probe::state`] gave, where it is there: false where the run had no probe.
     ///
     /// # Errors
-    /// [`Error::Model`] names a tensor that is missing or has another shape.
+    /// [`crate::Error::Model`] names a tensor that is missing or has another shape.
     pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, steps: u64) -> Result<bool> {
         let own: Weights =
             state.iter().filter_map(|(name, t)| Some((name.strip_prefix("probe.")?.to_owned(), t.clone()))).collect();

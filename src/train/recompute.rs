@@ -93,11 +93,11 @@ fn parts(graph: &Graph) -> Vec<Range<usize>> {
     // After node i, only its own output is read any more. The last places are no cuts: nothing is left to save.
     let mut furthest = 0;
     let mut cuts = Vec::new();
-    for i in 0..end.saturating_sub(1) {
+    for (i, &last) in last_reader.iter().enumerate().take(end.saturating_sub(1)) {
         if furthest <= i && i > 0 {
             cuts.push(i + 1);
         }
-        furthest = furthest.max(last_reader[i]);
+        furthest = furthest.max(last);
     }
     let most = (cuts.len() as f64).sqrt().ceil().max(1.0);
     let total: usize = nodes[..end].iter().map(|node| node.shape.len()).sum();
