@@ -88,7 +88,8 @@ fn the_papers_linear_protocol_chooses_a_rate_and_leaves_the_encoder_alone() {
     );
     let found = json(&line);
     assert_eq!(found["learning_rate"], 0.4, "{found}");
-    assert!(found["top1"].as_f64().unwrap() > 0.5, "{found}");
+    // Ten classes, an untrained encoder, one pass.
+    assert!(found["top1"].as_f64().unwrap() > 0.3, "{found}");
     let (success, _, err) = byol(&format!("linear-eval {d}/encoder.onnx --data {SAMPLE} --protocol paper"));
     assert!(!success && err.contains("encoder.onnx"), "{err}");
 
@@ -126,7 +127,7 @@ fn what_cannot_be_learned_from_is_refused_by_name() {
     };
     refused(&format!("finetune {d} --data {SAMPLE} --fraction 0"), "--fraction 0");
     refused(&format!("finetune {d} --data {SAMPLE} --fraction 1.5"), "--fraction 1.5");
-    refused(&format!("finetune {d} --data tests/data/photos"), "label");
+    refused(&format!("finetune {d} --data tests/data/photos --test-data tests/data/photos"), "label");
     refused(&format!("finetune {d}/none --data {SAMPLE}"), "none");
     refused(&format!("finetune {d} --data {SAMPLE} --epochs 0 --fraction 0.01"), "epochs");
     refused(&format!("finetune {d} --data {SAMPLE} --crop-area 2 --fraction 0.01"), "crop_area");
