@@ -82,7 +82,7 @@ pub struct Sentinel {
 impl Sentinel {
     /// For a run of so many readings: sure after a hundredth of them, and after 5 to 100.
     pub fn new(readings: usize) -> Self {
-        Self { least_spread: 0.1, least_rank: 1.5, patience: (readings / 100).clamp(5, 100), bad: 0 }
+        Self { least_spread: 0.1, least_rank: 1.05, patience: (readings / 100).clamp(5, 100), bad: 0 }
     }
 
     /// Takes the next reading.
