@@ -18,19 +18,27 @@ static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// Runs a body and tells C how it ended.
 pub(crate) unsafe fn guard(error: *mut byol_error, body: impl FnOnce() -> Result<()>) -> byol_status {
+    let mut body = Some(body);
     // SAFETY: the caller's error struct or NULL.
     unsafe {
-        guard_always(error, || {
+        run(error, &mut || {
             if SHUT_DOWN.load(Ordering::Acquire) {
                 return Err(Fault::new(BYOL_E_SHUTDOWN, "byol_shutdown was called"));
             }
-            body()
+            body.take().map_or(Ok(()), |body| body())
         })
     }
 }
 
 /// Like [`guard`], for what still works after shutdown.
 pub(crate) unsafe fn guard_always(error: *mut byol_error, body: impl FnOnce() -> Result<()>) -> byol_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's error struct or NULL.
+    unsafe { run(error, &mut || body.take().map_or(Ok(()), |body| body())) }
+}
+
+/// What all guards share. Not generic, so that it is in the library once and not a hundred times; it calls the body once.
+unsafe fn run(error: *mut byol_error, body: &mut dyn FnMut() -> Result<()>) -> byol_status {
     // SAFETY: the caller's error struct or NULL; an impossible one can't be reported through itself.
     let report = match unsafe { pointer::report_or_null(error, "error") } {
         Ok(report) => report,

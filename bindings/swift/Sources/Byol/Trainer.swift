@@ -275,7 +275,7 @@ public final class Trainer: Sendable {
     public func fit(
         options: FitOptions = FitOptions(), cancellation: Cancellation? = nil, progress: ((FitProgress) -> Bool)? = nil
     ) throws(ByolError) -> (head: Head, report: FitReport) {
-        try fit(byol_trainer_fit, options, cancellation, progress)
+        try fit({ byol_trainer_fit($0, $1, $2, $3, $4, $5, $6, $7) }, options, cancellation, progress)
     }
 
     /// Fits a head to all examples off the cooperative pool; stops soon after the task is cancelled.
@@ -290,7 +290,7 @@ public final class Trainer: Sendable {
     public func refit(
         options: FitOptions = FitOptions(), cancellation: Cancellation? = nil, progress: ((FitProgress) -> Bool)? = nil
     ) throws(ByolError) -> (head: Head, report: FitReport) {
-        try fit(byol_trainer_refit, options, cancellation, progress)
+        try fit({ byol_trainer_refit($0, $1, $2, $3, $4, $5, $6, $7) }, options, cancellation, progress)
     }
 
     /// Fits a head again off the cooperative pool; stops soon after the task is cancelled.
