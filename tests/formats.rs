@@ -34,8 +34,12 @@ fn a_picture_that_is_not_large_enough_is_decoded_whole() {
     let cut = &std::fs::read(&file).unwrap()[..900];
     let small = InputContract::square(3, 8);
     let limits = Limits { max_pixels: 100, ..Limits::default() };
-    assert!(Picture::open_for(&file, &limits, &small).unwrap_err().to_string().contains("100"), "limits are the whole's");
-    let (a, b) = (Picture::decode(cut, &Limits::default(), "cut"), Picture::decode_for(cut, &Limits::default(), "cut", &small));
+    assert!(
+        Picture::open_for(&file, &limits, &small).unwrap_err().to_string().contains("100"),
+        "limits are the whole's"
+    );
+    let (a, b) =
+        (Picture::decode(cut, &Limits::default(), "cut"), Picture::decode_for(cut, &Limits::default(), "cut", &small));
     assert_eq!(a.map_err(|e| e.to_string()), b.map_err(|e| e.to_string()), "what is damaged fares as it does whole");
 }
 

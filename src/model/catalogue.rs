@@ -155,7 +155,8 @@ fn entries(mut bytes: &[u8], count: usize) -> Option<Vec<Entry>> {
         let (rest, after) = bytes.split_at_checked(length)?;
         bytes = after;
         let last = index.checked_sub(1).map(|last| &entries[last]);
-        let mut entry = Entry { name: Vec::with_capacity(shared + length), numbers: last.map_or([0; 3], |l| l.numbers) };
+        let mut entry =
+            Entry { name: Vec::with_capacity(shared + length), numbers: last.map_or([0; 3], |l| l.numbers) };
         entry.name.extend_from_slice(last.map_or(&[][..], |l| &l.name[..]).get(..shared)?);
         entry.name.extend_from_slice(rest);
         for number in &mut entry.numbers {

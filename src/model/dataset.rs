@@ -281,7 +281,8 @@ impl Dataset {
         }
         let mut flat = inside.pictures().peekable();
         if let (Some(first), true) = (flat.peek(), files.len() > 0) {
-            let why = format!("it has class folders, and {} beside them: move it into one", folder.join(first).display());
+            let why =
+                format!("it has class folders, and {} beside them: move it into one", folder.join(first).display());
             return Err(wrong(folder, why));
         }
         let labels = if flat.peek().is_none() { Some(labels) } else { None };

@@ -367,7 +367,8 @@ pub fn inspect_from(file: impl Read + Seek, length: u64) -> Result<Inspection> {
     if length == 0 {
         return Err(wrong("the file is empty".into()));
     }
-    let foreign = |why: &dyn std::fmt::Display| wrong(format!("{length} bytes that are no complete ONNX protobuf ({why})"));
+    let foreign =
+        |why: &dyn std::fmt::Display| wrong(format!("{length} bytes that are no complete ONNX protobuf ({why})"));
     let skeleton = onnx_skeleton::read(file, length).map_err(|flaw| match flaw {
         Flaw::Io(e) => wrong(format!("it cannot be read: {e}")),
         Flaw::Form(why) => foreign(&why),

@@ -175,10 +175,21 @@ mod tests {
     use std::io::Cursor;
 
     fn model(values: usize) -> ModelProto {
-        let numbers = TensorProto { dims: vec![values as i64], name: "raw".into(), raw_data: vec![7; 4 * values], ..Default::default() };
-        let floats = TensorProto { float_data: vec![1.5; values], name: "floats".into(), data_location: 1, ..Default::default() };
+        let numbers = TensorProto {
+            dims: vec![values as i64],
+            name: "raw".into(),
+            raw_data: vec![7; 4 * values],
+            ..Default::default()
+        };
+        let floats = TensorProto {
+            float_data: vec![1.5; values],
+            name: "floats".into(),
+            data_location: 1,
+            ..Default::default()
+        };
         let node = NodeProto { op_type: "Conv".into(), input: vec!["raw".into()], ..Default::default() };
-        let graph = GraphProto { node: vec![node], initializer: vec![numbers, floats], name: "g".into(), ..Default::default() };
+        let graph =
+            GraphProto { node: vec![node], initializer: vec![numbers, floats], name: "g".into(), ..Default::default() };
         ModelProto { ir_version: 9, producer_name: "p".into(), graph: Some(graph), ..Default::default() }
     }
 

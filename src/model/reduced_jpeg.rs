@@ -59,9 +59,7 @@ fn factor(width: usize, height: usize, contract: &InputContract) -> Option<usize
         Resize::Stretch => contract.width.max(contract.height),
     };
     let fits = |factor: usize| {
-        width.is_multiple_of(factor)
-            && height.is_multiple_of(factor)
-            && (short / factor) as f64 >= GAP * target as f64
+        width.is_multiple_of(factor) && height.is_multiple_of(factor) && (short / factor) as f64 >= GAP * target as f64
     };
     [8, 4, 2].into_iter().find(|&factor| fits(factor))
 }

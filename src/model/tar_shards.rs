@@ -198,7 +198,11 @@ mod tests {
         assert_eq!(classes(&["a.jpg", "b.jpg", "c.jpg", "c=2", "a=3", "b=1"]), Some(vec![3, 1, 2]), "pictures first");
         assert_eq!(classes(&["a.left.jpg", "a=3", "a.right.jpg", "b=1", "b.jpg"]), Some(vec![3, 3, 1]), "two of one");
         assert_eq!(classes(&["x/a.jpg", "x/a=4", "y/a.jpg", "y/a=5"]), Some(vec![4, 5]), "folders count");
-        assert_eq!(classes(&["a=3", "a.jpg", "b=1", "b.jpg", "a.more.jpg"]), Some(vec![3, 1, 3]), "one here, one there");
+        assert_eq!(
+            classes(&["a=3", "a.jpg", "b=1", "b.jpg", "a.more.jpg"]),
+            Some(vec![3, 1, 3]),
+            "one here, one there"
+        );
         assert_eq!(classes(&["a.jpg", "a=3", "b.jpg", "b=1", "c.jpg"]), None);
         assert_eq!(classes(&["a.jpg", "b.jpg", "b=1"]), None);
         assert_eq!(classes(&["a.jpg"]), None);

@@ -145,7 +145,11 @@ impl Encoder {
         if options.expected_sha256.is_some() {
             // Nothing but the bytes that were summed may reach the runtime, so they go through memory.
             let bytes = file.read()?;
-            let model = Model { path, sha256: Some(checked_sha256(path, &bytes, options)?), inspection: &onnx_of(path, &bytes)? };
+            let model = Model {
+                path,
+                sha256: Some(checked_sha256(path, &bytes, options)?),
+                inspection: &onnx_of(path, &bytes)?,
+            };
             return Self::build(runtime, &model, Weights::Memory(&bytes, Some(path)), options);
         }
         let inspection = file.inspect()?;
@@ -163,11 +167,17 @@ impl Encoder {
         if found > options.max_model_bytes {
             return Err(Error::TooLarge { path: path.into(), found, limit: options.max_model_bytes });
         }
-        let model = Model { path, sha256: Some(checked_sha256(path, bytes, options)?), inspection: &onnx_of(path, bytes)? };
+        let model =
+            Model { path, sha256: Some(checked_sha256(path, bytes, options)?), inspection: &onnx_of(path, bytes)? };
         Self::build(runtime, &model, Weights::Memory(bytes, None), options)
     }
 
-    fn build(runtime: &Arc<Runtime>, model: &Model<'_>, weights: Weights<'_>, options: &EncoderOptions) -> Result<Self> {
+    fn build(
+        runtime: &Arc<Runtime>,
+        model: &Model<'_>,
+        weights: Weights<'_>,
+        options: &EncoderOptions,
+    ) -> Result<Self> {
         let Model { path, ref sha256, inspection } = *model;
         let unsupported = |why: String| Error::ModelUnsupported { path: path.into(), why };
         let invalid = |source| Error::ModelInvalid { path: path.into(), source };

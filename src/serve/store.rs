@@ -180,9 +180,8 @@ impl Store {
             return Err(Error::EmptyData { what: "pictures that can be used" });
         }
         let labels = dataset.labels();
-        let write_labels = |out: &mut dyn Write, labels: &[u32]| {
-            self.each_good(|index| out.write_all(&labels[index].to_le_bytes()))
-        };
+        let write_labels =
+            |out: &mut dyn Write, labels: &[u32]| self.each_good(|index| out.write_all(&labels[index].to_le_bytes()));
         if let Some(path) = labels_too {
             let labels = labels.ok_or(Error::NoLabels)?;
             write_atomic_with(path, |out| {
@@ -373,7 +372,8 @@ impl BadPictures {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         self.line.clear();
         let length = lines.read_line(&mut self.line)?;
-        let bad = serde_json::from_str::<Bad>(&self.line).ok().filter(|bad| bad.index < end && self.line.ends_with('\n'));
+        let bad =
+            serde_json::from_str::<Bad>(&self.line).ok().filter(|bad| bad.index < end && self.line.ends_with('\n'));
         self.read += length as u64;
         Ok(bad)
     }
