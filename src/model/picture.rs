@@ -268,8 +268,8 @@ impl Picture {
     }
 
     /// As [`Picture::decode`], for somebody who will bring it to `contract`'s size. A JPEG photograph that is many times as
-    /// large may come at a half, a quarter or an eighth of its size; prepared, it is within 1 level in the mean and 8 at
-    /// most of what the whole picture gives.
+    /// large may come at a quarter or an eighth of its size; prepared, it is within 1 level in the mean and 12 at most of
+    /// what the whole picture gives.
     ///
     /// # Errors
     /// As [`Picture::decode`].

@@ -1,13 +1,14 @@
-//! Large JPEG photographs at a half, a quarter or an eighth of their size, which costs a fraction of the time: the inverse
-//! cosine transform gives fewer pixels of each block of 8 x 8, and there are fewer to convert and to resize.
+//! Large JPEG photographs at a quarter or an eighth of their size, which costs a fraction of the time: the inverse cosine
+//! transform gives fewer pixels of each block of 8 x 8, and there are fewer to convert and to resize.
 //!
 //! The pixels that it gives are means over squares, not what an antialiased filter sees, so it is only done where the
 //! picture is still [`GAP`] times as large as what it is resized to. Then the prepared picture stays within 1 level in the
-//! mean and 8 at most of what the whole picture gives (docs/results.md; Pillow asks for 2 to 3 times in
+//! mean and 12 at most of what the whole picture gives (docs/results.md; Pillow asks for 2 to 3 times in
 //! `Image.thumbnail`'s `reducing_gap`). Sizes that a reduction does not divide are decoded whole, or every pixel would be
 //! a little off its place; so are progressive files, whose time goes into their scans, and CMYK.
 //!
-//! zune-jpeg, which decodes whole pictures here, cannot do it; jpeg-decoder can, and is as safe, but slower when whole.
+//! zune-jpeg, which decodes whole pictures here, cannot do it; jpeg-decoder can, but is slower otherwise: at a half it
+//! gains next to nothing over the whole picture by zune-jpeg.
 
 use crate::picture::{InputContract, Limits, Picture, Resize, upright};
 use image::metadata::Orientation;
@@ -61,7 +62,7 @@ fn factor(width: usize, height: usize, contract: &InputContract) -> Option<usize
     let fits = |factor: usize| {
         width.is_multiple_of(factor) && height.is_multiple_of(factor) && (short / factor) as f64 >= GAP * target as f64
     };
-    [8, 4, 2].into_iter().find(|&factor| fits(factor))
+    [8, 4].into_iter().find(|&factor| fits(factor))
 }
 
 #[cfg(test)]
@@ -74,11 +75,11 @@ mod tests {
         assert_eq!(factor(4000, 3000, &contract), Some(4), "750 for 256");
         assert_eq!(factor(3024, 4032, &contract), Some(4));
         assert_eq!(factor(8000, 6000, &contract), Some(8));
-        assert_eq!(factor(1920, 1440, &contract), Some(2));
-        assert_eq!(factor(1920, 1400, &contract), None, "700 for 256 is too little");
-        assert_eq!(factor(4002, 3002, &contract), Some(2), "4 does not divide it");
-        assert_eq!(factor(4001, 3000, &contract), None);
-        let stretched = InputContract { resize: Resize::Stretch, width: 512, ..contract };
-        assert_eq!(factor(4000, 3000, &stretched), Some(2));
+        assert_eq!(factor(4000, 2800, &contract), None, "700 for 256 is too little");
+        assert_eq!(factor(4002, 3002, &contract), None, "4 does not divide it");
+        assert_eq!(factor(8004, 6000, &contract), Some(4));
+        let stretched = InputContract { resize: Resize::Stretch, width: 300, ..contract };
+        assert_eq!(factor(4000, 3000, &stretched), None);
+        assert_eq!(factor(4000, 3300, &stretched), Some(4));
     }
 }
