@@ -268,7 +268,7 @@ impl Picture {
     }
 
     /// As [`Picture::decode`], for somebody who will bring it to `contract`'s size. A JPEG photograph that is many times as
-    /// large may come at a quarter or an eighth of its size; prepared, it is within 1 level in the mean and 12 at most of
+    /// large may come at a quarter or an eighth of its size; prepared, it is within 2 levels in the mean and 12 at most of
     /// what the whole picture gives.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! transform gives fewer pixels of each block of 8 x 8, and there are fewer to convert and to resize.
 //!
 //! The pixels that it gives are means over squares, not what an antialiased filter sees, so it is only done where the
-//! picture is still [`GAP`] times as large as what it is resized to. Then the prepared picture stays within 1 level in the
+//! picture is still [`GAP`] times as large as what it is resized to. Then the prepared picture stays within 2 levels in the
 //! mean and 12 at most of what the whole picture gives (docs/results.md; Pillow asks for 2 to 3 times in
 //! `Image.thumbnail`'s `reducing_gap`). Sizes that a reduction does not divide are decoded whole, or every pixel would be
 //! a little off its place; so are progressive files, whose time goes into their scans, and CMYK.
