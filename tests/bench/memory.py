@@ -66,6 +66,8 @@ def peak(count, folder, picture):
                 entry = tarfile.TarInfo(f"{i:08}.jpg")
                 entry.size = len(picture)
                 archive.addfile(entry, io.BytesIO(picture))
+                # A program's peak counts what its parent held when it was started, so nothing may gather here.
+                archive.members.clear()
     out = folder / f"{count}.{arguments.ending}"
     command = [arguments.byol, "--json", "--quiet", "extract", arguments.encoder, "--data", data, "-o", out]
     start = time.perf_counter()
