@@ -149,7 +149,11 @@ mod tests {
         assert!(error.to_string().contains("changed or replaced"), "{error}");
         // Another file of the same content under the name.
         let file = ModelFile::open(&path, 100).unwrap();
-        let error = file.summed_while(|| Ok(replace(b"9876543210"))).unwrap_err();
+        let replaced = || {
+            replace(b"9876543210");
+            Ok(())
+        };
+        let error = file.summed_while(replaced).unwrap_err();
         assert!(error.to_string().contains("changed or replaced"), "{error}");
         fs::remove_dir_all(folder).unwrap();
     }
