@@ -81,6 +81,7 @@ pub fn write(export: &Export<'_>) -> Result<Vec<u8>> {
             initializer: writer.initializers,
             input: vec![value_info("image", data_type::UINT8, image)],
             output: vec![value_info("features", data_type::FLOAT, vec![batch(), Dimension::Value(dimension)])],
+            ..GraphProto::default()
         }),
         ..ModelProto::default()
     };
@@ -379,17 +380,45 @@ pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
     if inputs.is_empty() || outputs.is_empty() {
         return Err(wrong(format!("it has {} inputs and {} outputs", inputs.len(), outputs.len())));
     }
-    let outside = |t: &TensorProto| t.data_location == 1 || !t.external_data.is_empty();
-    let attributes = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_deref());
     Ok(Inspection {
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
         opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version),
         metadata: model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect(),
-        external_data: graph.initializer.iter().chain(attributes).any(outside),
+        external_data: graph_reaches_out(graph) || model.functions.iter().any(function_reaches_out),
         inputs,
         outputs,
         nodes: graph.node.len(),
     })
+}
+
+/// Whether a tensor lies in another file.
+pub(crate) fn reaches_out(tensor: &TensorProto) -> bool {
+    tensor.data_location == 1 || !tensor.external_data.is_empty()
+}
+
+/// Whether a tensor of the graph, or of a graph inside it, lies in another file. A decoded file nests at most 100 deep.
+fn graph_reaches_out(graph: &GraphProto) -> bool {
+    graph.initializer.iter().any(reaches_out)
+        || graph.sparse_initializer.iter().any(sparse_reaches_out)
+        || graph.node.iter().any(node_reaches_out)
+}
+
+fn function_reaches_out(function: &FunctionProto) -> bool {
+    function.node.iter().any(node_reaches_out) || function.attribute_proto.iter().any(attribute_reaches_out)
+}
+
+fn node_reaches_out(node: &NodeProto) -> bool {
+    node.attribute.iter().any(attribute_reaches_out)
+}
+
+fn attribute_reaches_out(attribute: &AttributeProto) -> bool {
+    attribute.t.as_deref().into_iter().chain(&attribute.tensors).any(reaches_out)
+        || attribute.sparse_tensor.as_deref().into_iter().chain(&attribute.sparse_tensors).any(sparse_reaches_out)
+        || attribute.g.as_deref().into_iter().chain(&attribute.graphs).any(graph_reaches_out)
+}
+
+fn sparse_reaches_out(tensor: &SparseTensorProto) -> bool {
+    tensor.values.iter().chain(&tensor.indices).any(reaches_out)
 }
 
 pub(crate) fn value(info: &ValueInfoProto) -> Value {
