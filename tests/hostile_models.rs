@@ -143,10 +143,7 @@ fn endless(features: i64) -> Vec<u8> {
     );
     let body = attribute("body", 6, body, 5);
     encoder(
-        &[
-            node("Flatten", &["image"], &["flat"], &[]),
-            node("Loop", &["", "yes", "flat"], &["features"], &[body]),
-        ],
+        &[node("Flatten", &["image"], &["flat"], &[]), node("Loop", &["", "yes", "flat"], &["features"], &[body])],
         &[tensor("yes", BOOL, &[], &[1])],
         features,
     )
@@ -171,16 +168,11 @@ fn cases() -> Vec<Case> {
             2,
         )
     };
-    let constant = |attribute: Vec<u8>| {
-        encoder(&[flatten(), node("Constant", &[], &["unused"], &[attribute])], &[], 48)
-    };
+    let constant =
+        |attribute: Vec<u8>| encoder(&[flatten(), node("Constant", &[], &["unused"], &[attribute])], &[], 48);
     let inside = |constant: Vec<u8>| {
-        let branch = graph(
-            &[node("Add", &["flat", "far"], &["out"], &[])],
-            &[constant],
-            &[],
-            &[value("out", FLOAT, &[-1, 48])],
-        );
+        let branch =
+            graph(&[node("Add", &["flat", "far"], &["out"], &[])], &[constant], &[], &[value("out", FLOAT, &[-1, 48])]);
         let attributes = [attribute("then_branch", 6, &branch, 5), attribute("else_branch", 6, &branch, 5)];
         encoder(
             &[node("Flatten", &["image"], &["flat"], &[]), node("If", &["yes"], &["features"], &attributes)],
@@ -245,12 +237,26 @@ fn cases() -> Vec<Case> {
         case("2^80 features", sizes(&[-1, 3, size, size], &[-1, 1 << 40, 1 << 40]), refused),
         case("2^64 features", sizes(&[-1, 3, size, size], &[-1, 1 << 32, 1 << 32]), refused),
         case("other features than it says", sizes(&[-1, 3, size, size], &[-1, 47]), failed),
-        case("a cycle", encoder(&[node("Add", &["image", "b"], &["a"], &[]), node("Relu", &["a"], &["b"], &[]),
-            node("Flatten", &["b"], &["features"], &[])], &[], 48), failed),
+        case(
+            "a cycle",
+            encoder(
+                &[
+                    node("Add", &["image", "b"], &["a"], &[]),
+                    node("Relu", &["a"], &["b"], &[]),
+                    node("Flatten", &["b"], &["features"], &[]),
+                ],
+                &[],
+                48,
+            ),
+            failed,
+        ),
         case("a node that reads itself", encoder(&[node("Relu", &["a"], &["a"], &[]), flatten()], &[], 48), failed),
         case("two nodes of one output", encoder(&[flatten(), flatten()], &[], 48), failed),
-        case("an operator of somebody", encoder(&[[node("Nope", &["image"], &["features"], &[]),
-            bytes(7, "com.example")].concat()], &[], 48), failed),
+        case(
+            "an operator of somebody",
+            encoder(&[[node("Nope", &["image"], &["features"], &[]), bytes(7, "com.example")].concat()], &[], 48),
+            failed,
+        ),
         case("40 levels", nested(40), &["opened", "Model", "Runtime"]),
         case("10,000 levels", nested(10_000), refused),
         case("20,000 nodes in a row", chain(20_000), &["opened", "Runtime"]),
@@ -260,20 +266,48 @@ fn cases() -> Vec<Case> {
         case("an external tensor in a branch", inside(far()), refused),
         case("an external constant", constant(attribute("value", 5, far(), 4)), refused),
         case("an external sparse constant", constant(attribute("sparse_value", 22, sparse("far"), 11)), refused),
-        case("external tensors in a list", constant([bytes(1, "values"), bytes(10, far()), number(20, 9)].concat()), refused),
-        case("an external sparse initializer", model(&[graph(&[flatten()], &[],
-            &[value("image", FLOAT, &[-1, 3, size, size])], &[value("features", FLOAT, &[-1, 48])]),
-            bytes(15, sparse("far"))].concat(), &[]), refused),
+        case(
+            "external tensors in a list",
+            constant([bytes(1, "values"), bytes(10, far()), number(20, 9)].concat()),
+            refused,
+        ),
+        case(
+            "an external sparse initializer",
+            model(
+                &[
+                    graph(
+                        &[flatten()],
+                        &[],
+                        &[value("image", FLOAT, &[-1, 3, size, size])],
+                        &[value("features", FLOAT, &[-1, 48])],
+                    ),
+                    bytes(15, sparse("far")),
+                ]
+                .concat(),
+                &[],
+            ),
+            refused,
+        ),
         case("an external constant in a function", function(&[attribute("value", 5, far(), 4)]), refused),
         case("a loop without an end", endless(48), &["opened, 48 features: Deadline"]),
         case("2^33 values out of one, its size known", expand(1 << 33, 48), failed),
         case("2^62 values out of one, its size known", expand(1 << 62, 48), failed),
         case("2^33 values out of one", expand(1 << 33, -1), failed),
-        case("a name of 10 MB", encoder(&[[flatten(), bytes(3, vec![b'n'; 10_000_000])].concat()], &[], 48), &["opened"]),
-        case("an attribute of another kind", encoder(&[node("Flatten", &["image"], &["features"],
-            &[attribute("axis", 5, far(), 4)])], &[], 48), refused),
-        case("an axis of 2^62", encoder(&[node("Flatten", &["image"], &["features"], &[integer("axis", 1 << 62)])],
-            &[], 48), failed),
+        case(
+            "a name of 10 MB",
+            encoder(&[[flatten(), bytes(3, vec![b'n'; 10_000_000])].concat()], &[], 48),
+            &["opened"],
+        ),
+        case(
+            "an attribute of another kind",
+            encoder(&[node("Flatten", &["image"], &["features"], &[attribute("axis", 5, far(), 4)])], &[], 48),
+            refused,
+        ),
+        case(
+            "an axis of 2^62",
+            encoder(&[node("Flatten", &["image"], &["features"], &[integer("axis", 1 << 62)])], &[], 48),
+            failed,
+        ),
     ]
 }
 
@@ -412,7 +446,8 @@ fn damaged_copies_of_a_model_never_end_the_process() {
     let (mut from, mut ended, mut opened) = (0, Vec::new(), 0);
     while from < total {
         let range = format!("{from} {total}");
-        let output = in_a_process("open_damaged", &[("BYOL_RANGE", range), ("BYOL_REPORT", report.display().to_string())]);
+        let output =
+            in_a_process("open_damaged", &[("BYOL_RANGE", range), ("BYOL_REPORT", report.display().to_string())]);
         let text = fs::read_to_string(&report).unwrap_or_default();
         opened += text.lines().filter(|line| line.contains("opened")).count();
         if output.status.success() {

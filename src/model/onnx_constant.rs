@@ -248,8 +248,10 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             if step == 0 {
                 return Err("steps of 0".into());
             }
-            let rows: Vec<usize> =
-                std::iter::successors(Some(start), |i| i.checked_add(step)).take_while(within).map(|i| i as usize).collect();
+            let rows: Vec<usize> = std::iter::successors(Some(start), |i| i.checked_add(step))
+                .take_while(within)
+                .map(|i| i as usize)
+                .collect();
             let inner: usize = x.dims[at + 1..].iter().product();
             let outer: usize = x.dims[..at].iter().product();
             let mut values = Vec::new();

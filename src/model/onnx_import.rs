@@ -258,7 +258,15 @@ impl<'a> Importer<'a> {
         }
         let output = graph.output.first().map_or("", |o| o.name.as_str());
         let names = BTreeSet::from(["input".to_owned()]);
-        Ok(Self { builder: GraphBuilder::new(input), weights: Weights::default(), values, readers, names, output, computed: 0 })
+        Ok(Self {
+            builder: GraphBuilder::new(input),
+            weights: Weights::default(),
+            values,
+            readers,
+            names,
+            output,
+            computed: 0,
+        })
     }
 
     /// One node of the file.

@@ -283,8 +283,9 @@ impl Encoder {
     pub fn warm_up(&self) -> Result<()> {
         self.pool.fill(&self.runtime)?;
         std::thread::scope(|scope| {
-            let runs: Vec<_> =
-                (0..self.sessions()).map(|_| scope.spawn(|| self.black_picture(Wish::Throughput, &Cancel::new()))).collect();
+            let runs: Vec<_> = (0..self.sessions())
+                .map(|_| scope.spawn(|| self.black_picture(Wish::Throughput, &Cancel::new())))
+                .collect();
             self.black_picture(Wish::Latency, &Cancel::new())?;
             runs.into_iter().try_for_each(|run| run.join().unwrap_or(Ok(0)).map(drop))
         })

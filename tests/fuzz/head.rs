@@ -40,9 +40,8 @@ fn load(bytes: &[u8]) -> Option<Vec<u8>> {
         }
     }
     let (zeros, scores) = (Block::new(&[], 4 * columns, 0), Block::new(&[], 4 * classes, 0));
-    let code = unsafe {
-        byol_head_logits(head, zeros.pointer(), 1, columns, 0, scores.pointer(), classes, &raw mut error)
-    };
+    let code =
+        unsafe { byol_head_logits(head, zeros.pointer(), 1, columns, 0, scores.pointer(), classes, &raw mut error) };
     promised(code, &error, &[]);
     let code = unsafe {
         let null = std::ptr::null_mut();
@@ -50,8 +49,7 @@ fn load(bytes: &[u8]) -> Option<Vec<u8>> {
     };
     promised(code, &error, &[]);
     let mut needed = 0;
-    let code =
-        unsafe { byol_head_save_bytes(head, std::ptr::null_mut(), 0, &raw mut needed, &raw mut error) };
+    let code = unsafe { byol_head_save_bytes(head, std::ptr::null_mut(), 0, &raw mut needed, &raw mut error) };
     promised(code, &error, &[]);
     let mut saved = Block::new(&[], needed, 0);
     let code = unsafe { byol_head_save_bytes(head, saved.pointer(), needed, &raw mut needed, &raw mut error) };

@@ -44,10 +44,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(view) = view {
         look(view, data, [0, 0, width, height], stride, pixel, offsets, turns, rotation);
         let [x, y, w, h] = region;
-        let inside = w > 0
-            && h > 0
-            && x as u128 + w as u128 <= width as u128
-            && y as u128 + h as u128 <= height as u128;
+        let inside =
+            w > 0 && h > 0 && x as u128 + w as u128 <= width as u128 && y as u128 + h as u128 <= height as u128;
         let part = view.region(x, y, w, h);
         assert_eq!(part.is_ok(), inside);
         if let Ok(part) = part {
