@@ -340,7 +340,7 @@ impl GraphBuilder {
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&id| self.shape(id)).collect();
         let shape = infer(&op, &shapes).map_err(wrong)?;
-        if !shape.checked_len().is_some_and(|len| len <= MOST_VALUES) {
+        if shape.checked_len().is_none_or(|len| len > MOST_VALUES) {
             return Err(wrong(format!("a value of {shape} is larger than {MOST_VALUES} numbers")));
         }
         self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape });
