@@ -47,7 +47,8 @@ wrap() {
 cc -O1 -fPIC -fno-builtin -Wall -Wextra -Werror -c "$out/wrap.c" -o "$out/wrap.o"
 
 if [ -z "${BYOL_LIB:-}" ]; then
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Clink-arg=$PWD/$out/wrap.o $(tr '\n' ' ' <"$out/wraps")" \
+    RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+        RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer -Clink-arg=$PWD/$out/wrap.o $(tr '\n' ' ' <"$out/wraps")" \
         cargo build --release -p byol-ffi --target "$target" --target-dir target/race-build
     BYOL_LIB=target/race-build/$target/release
 fi

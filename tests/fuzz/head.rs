@@ -4,9 +4,8 @@
 
 mod host;
 
-use byol::head::*;
-use byol::status::*;
 use byol_serve::head::Head;
+use host::abi::*;
 use host::{Block, Input, error, promised};
 use libfuzzer_sys::fuzz_target;
 

@@ -6,13 +6,16 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::OnceLock;
 
-use byol::encoder::{byol_encoder, byol_encoder_open};
-use byol::model::byol_source;
-use byol::runtime::{byol_runtime, byol_runtime_create, byol_runtime_options};
-use byol::status::*;
+use abi::*;
 use byol_model::encoder::{EncoderConfig, Pool, Stem};
 use byol_model::onnx::{self, Export};
 use byol_model::picture::InputContract;
+
+/// Everything of byol.h.
+#[allow(unused_imports, reason = "each target uses a part")]
+pub mod abi {
+    include!(concat!(env!("OUT_DIR"), "/abi.rs"));
+}
 
 /// The fuzzer's bytes, read from the front; zeros behind their end.
 pub struct Input<'a>(pub &'a [u8]);

@@ -4,11 +4,10 @@
 
 mod host;
 
-use byol::model::*;
-use byol::status::*;
 use byol_model::onnx_head::{self, LinearHead};
 use byol_model::{onnx, onnx_import};
 use host::Block;
+use host::abi::*;
 use libfuzzer_sys::fuzz_target;
 
 fn inspect(data: &Block, length: usize) -> Option<byol_model_info> {

@@ -8,23 +8,17 @@ use std::ffi::c_void;
 use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 
-use byol::cancel::*;
-use byol::encoder::*;
-use byol::evaluate::*;
-use byol::extract::*;
-use byol::fit::*;
-use byol::head::*;
-use byol::model::*;
-use byol::runtime::*;
-use byol::status::*;
+use host::abi::*;
 use host::{Block, DIMENSION, Input, message};
 use libfuzzer_sys::fuzz_target;
 
 /// No struct of ours will ever be larger (src/ffi/pointer.rs).
 const MAXIMUM: usize = 64 * 1024;
 
-/// A struct in the host's memory. Its struct_size is honest unless it is beyond all bounds, where only it may be read.
-fn block(input: &mut Input<'_>, known: usize) -> Block {
+/// A struct in the host's memory. Its struct_size is honest unless it is beyond all bounds, where only it may be read. Any
+/// content goes into its first `plain` bytes, and into what this version does not know; what lies between may point
+/// somewhere and stays 0 unless a target sets it.
+fn block(input: &mut Input<'_>, known: usize, plain: usize) -> Block {
     let size = match input.byte() {
         0..=127 => known,
         close @ 128..=191 => (known + usize::from(close - 128)).saturating_sub(32),
@@ -36,9 +30,9 @@ fn block(input: &mut Input<'_>, known: usize) -> Block {
     let skew = if input.byte() > 240 { usize::from(input.byte() % 8) } else { 0 };
     let length = usize::from(input.byte());
     let mut block = Block::new(&[], there, skew);
-    let content = input.bytes(length);
-    let length = content.len().min(there - 4);
-    block.all()[4..4 + length].copy_from_slice(&content[..length]);
+    for (at, &byte) in (4..plain.min(there)).chain(known..there).zip(input.bytes(length)) {
+        block.all()[at] = byte;
+    }
     block.all()[..4].copy_from_slice(&(claimed as u32).to_ne_bytes());
     block
 }
@@ -70,7 +64,7 @@ impl Outcome {
                 let size = size_of::<byol_error>();
                 Self(Block::new(&(size as u32).to_ne_bytes(), size, 0))
             }
-            _ => Self(block(input, size_of::<byol_error>())),
+            _ => Self(block(input, size_of::<byol_error>(), 508)),
         }
     }
 
@@ -100,7 +94,7 @@ struct Filled {
 
 impl Filled {
     fn new(input: &mut Input<'_>, known: usize) -> Self {
-        let mut block = block(input, known);
+        let mut block = block(input, known, known);
         let before = block.all().to_vec();
         Self { block, before, known }
     }
@@ -215,7 +209,7 @@ fn init(input: &mut Input<'_>) {
 }
 
 fn inspect(input: &mut Input<'_>) {
-    let mut source = block(input, size_of::<byol_source>());
+    let mut source = block(input, size_of::<byol_source>(), 8);
     let how = input.byte();
     let model = host::model(1);
     let data = Block::of(&model);
@@ -262,7 +256,7 @@ fn infos(input: &mut Input<'_>) {
 }
 
 fn fit(input: &mut Input<'_>) {
-    let mut options = block(input, size_of::<byol_fit_options>());
+    let mut options = block(input, size_of::<byol_fit_options>(), 32);
     let how = input.byte();
     let of_classes = Block::new(input.bytes(8), 8, 0);
     let of_rows = Block::new(input.bytes(16), 16, 0);
@@ -351,7 +345,7 @@ fn evaluate(input: &mut Input<'_>) {
 
 /// An array of images: each as large as the first says, if all say so.
 fn images(input: &mut Input<'_>, pixels: &Block, count: usize) -> Block {
-    let mut one = block(input, size_of::<byol_image>());
+    let mut one = block(input, size_of::<byol_image>(), 24);
     put(&mut one, offset_of!(byol_image, data), pixels.pointer::<u8>() as usize);
     put(&mut one, offset_of!(byol_image, data_len), 48);
     let how = input.byte();
@@ -379,7 +373,7 @@ fn extract(input: &mut Input<'_>) {
     let count = 1 + usize::from(input.byte() % 3);
     let pixels = Block::new(&[], 48, 0);
     let images = images(input, &pixels, count);
-    let options = block(input, size_of::<byol_extract_options>());
+    let options = block(input, size_of::<byol_extract_options>(), 8);
     let outcome = Outcome::new(input);
     let mut features = [0.0; 3 * DIMENSION];
     let mut status = [BYOL_OK; 3];
@@ -406,7 +400,7 @@ fn classify(input: &mut Input<'_>) {
     let count = 1 + usize::from(input.byte() % 3);
     let pixels = Block::new(&[], 48, 0);
     let images = images(input, &pixels, count);
-    let options = block(input, size_of::<byol_extract_options>());
+    let options = block(input, size_of::<byol_extract_options>(), 8);
     let outcome = Outcome::new(input);
     let mut labels = [0; 3];
     // SAFETY: every struct holds what it says, every pointer in it is valid.
@@ -431,7 +425,7 @@ fn classify(input: &mut Input<'_>) {
 fn runtime(input: &mut Input<'_>) {
     // It runs already, so that other settings are refused and nothing is started.
     let _ = host::encoder();
-    let mut options = block(input, size_of::<byol_runtime_options>());
+    let mut options = block(input, size_of::<byol_runtime_options>(), 8);
     let library = Block::of(b"elsewhere\0");
     let named = if input.byte() % 4 == 0 { library.pointer::<u8>() as usize } else { 0 };
     put(&mut options, offset_of!(byol_runtime_options, library), named);
@@ -454,8 +448,8 @@ fn open(input: &mut Input<'_>) {
         data_len: model.len(),
         ..Default::default()
     };
-    let mut options = block(input, size_of::<byol_encoder_options>());
-    let contract = block(input, size_of::<byol_contract>());
+    let mut options = block(input, size_of::<byol_encoder_options>(), 32);
+    let contract = block(input, size_of::<byol_contract>(), 64);
     let output = Block::of(if input.byte() % 2 == 0 { b"features\0" } else { b"nothing?\0" });
     let how = input.byte();
     put(

@@ -4,10 +4,8 @@
 
 mod host;
 
-use byol::cancel::byol_cancel;
-use byol::extract::*;
-use byol::status::*;
 use byol_model::picture::{InputContract, PictureView, PixelFormat, Rotation};
+use host::abi::*;
 use host::{Block, DIMENSION, Input, error, promised};
 use libfuzzer_sys::fuzz_target;
 
@@ -106,6 +104,7 @@ fn through_c(format: u32, [width, height, stride]: [usize; 3], pixel: usize, dat
         stride,
         data: if how & 2 == 0 { memory.pointer() } else { std::ptr::null() },
         data_len: data.len(),
+        ..Default::default()
     };
     let count = usize::from(how >> 6).min(2);
     let images = [image; 2];
