@@ -55,7 +55,8 @@ fi
 # An uninstrumented run would prove nothing.
 readelf -sW "$BYOL_LIB/libbyol.so" | grep -q __tsan_read8 || { echo 'libbyol is not instrumented' >&2; exit 1; }
 
-export BYOL_LIB BYOL_TEST_SLOW=1
-export TSAN_OPTIONS="suppressions=$PWD/tests/c/process/race.supp exitcode=66"
+export BYOL_LIB
+# Of mutexes only ONNX Runtime's are seen, and only half of them.
+export TSAN_OPTIONS="suppressions=$PWD/tests/c/process/race.supp exitcode=66 report_mutex_bugs=0"
 # Addresses at random places can lie where ThreadSanitizer keeps its shadow.
 CFLAGS=-fsanitize=thread BYOL_OUT=$out BYOL_ONLY=${BYOL_ONLY:-close threads} BYOL_UNDER='setarch -R' sh tests/c/run.sh
