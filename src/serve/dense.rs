@@ -2,7 +2,7 @@
 //!
 //! Every sum is taken in an order that depends on the sizes alone, for any number of threads. Matrices are row after row.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
@@ -12,8 +12,9 @@ use crate::error::Result;
 const DEPTH: usize = 128;
 /// Rows of the result that one task makes.
 const STRIPE: usize = 128;
-/// Rows of a diagonal block of a Cholesky factor.
+/// Rows of a diagonal block of a Cholesky factor, and of a panel of blocks.
 const BLOCK: usize = 48;
+const PANEL: usize = 240;
 
 /// `c[i][j] += sum over p of a(p, i) factor[p] b(p, j)`.
 pub struct Product<'a> {
@@ -125,14 +126,45 @@ fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
                 }
                 for (i, sums) in sums.iter().enumerate().take(rows - tile * M) {
                     let start = (tile * M + i) * c_step + j0;
-                    for (v, out) in c[start..start + wide].chunks_mut(S::F32_LANES).enumerate() {
-                        let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[v]);
-                        simd.partial_store_f32s(out, sum);
+                    let out = &mut c[start..start + wide];
+                    if wide == width {
+                        for (out, sum) in S::as_mut_simd_f32s(out).0.iter_mut().zip(sums) {
+                            *out = simd.add_f32s(*out, *sum);
+                        }
+                        continue;
+                    }
+                    for (out, sum) in out.chunks_mut(S::F32_LANES).zip(sums) {
+                        out.iter_mut().zip(bytemuck::cast_slice(&[*sum])).for_each(|(out, sum): (_, &f32)| *out += sum);
                     }
                 }
             }
         }
     }
+}
+
+/// Solves for `v`, in place, with a small symmetric matrix that is destroyed; None unless all pivots exceed `least`.
+pub fn solve_f64(a: &mut [f64], v: &mut [f64], least: f64) -> Option<()> {
+    let size = v.len();
+    for i in 0..size {
+        let (above, below) = a.split_at_mut((i + 1) * size);
+        let row = &above[i * size..];
+        if !(row[i] > least && row[i].is_finite()) {
+            return None;
+        }
+        for (j, other) in below.chunks_exact_mut(size).enumerate() {
+            let factor = other[i] / row[i];
+            if factor != 0.0 {
+                other[i..].iter_mut().zip(&row[i..]).for_each(|(other, row)| *other -= factor * row);
+                v[i + 1 + j] -= factor * v[i];
+            }
+        }
+    }
+    for i in (0..size).rev() {
+        let row = &a[i * size..(i + 1) * size];
+        let known: f64 = row[i + 1..].iter().zip(&v[i + 1..]).map(|(a, v)| a * v).sum();
+        v[i] = (v[i] - known) / row[i];
+    }
+    Some(())
 }
 
 /// An upper factor U with `U'U` = a symmetric matrix.
@@ -149,29 +181,17 @@ impl Cholesky {
     pub fn new(mut a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
         let arch = Arch::new();
         let mut panel = Vec::new();
-        for first in (0..size).step_by(BLOCK) {
-            let last = (first + BLOCK).min(size);
-            if !arch.dispatch(Diagonal { a: &mut a, size, first, last }) {
-                return Ok(None);
+        // Rows are finished in panels: what follows a panel is read and written once for it, not once for every block.
+        for start in (0..size).step_by(PANEL) {
+            let end = (start + PANEL).min(size);
+            for first in (start..end).step_by(BLOCK) {
+                let last = (first + BLOCK).min(end);
+                if !arch.dispatch(Diagonal { a: &mut a, size, first, last }) {
+                    return Ok(None);
+                }
+                subtract(&mut a, size, (first, last), (last, end), &mut panel, parallel, cancel)?;
             }
-            if last < size {
-                let rest = size - last;
-                panel.clear();
-                a[first * size..last * size].chunks_exact(size).for_each(|row| panel.extend_from_slice(&row[last..]));
-                let product = Product {
-                    a: &panel,
-                    a_steps: (rest, 1),
-                    b: &panel,
-                    b_step: rest,
-                    picked: None,
-                    depth: last - first,
-                    factor: -1.0,
-                    shape: (rest, rest),
-                    upper: true,
-                };
-                let parallel = parallel && rest > 2 * STRIPE;
-                product.add_to(&mut a[last * size + last..], size, parallel, cancel)?;
-            }
+            subtract(&mut a, size, (start, end), (end, size), &mut panel, parallel, cancel)?;
         }
         let inverse_diagonal = (0..size).map(|i| 1.0 / a[i * size + i]).collect();
         Ok(Some(Self { factor: a, inverse_diagonal }))
@@ -181,6 +201,36 @@ impl Cholesky {
     pub fn solve(&self, v: &mut [f32]) {
         Arch::new().dispatch(Solve { cholesky: self, v });
     }
+}
+
+/// From the rows `to` of a matrix, on and above its diagonal, takes what the finished rows `done` of its factor explain.
+fn subtract(
+    a: &mut [f32],
+    size: usize,
+    done: (usize, usize),
+    to: (usize, usize),
+    panel: &mut Vec<f32>,
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<()> {
+    if to.0 >= to.1 {
+        return Ok(());
+    }
+    let rest = size - to.0;
+    panel.clear();
+    a[done.0 * size..done.1 * size].chunks_exact(size).for_each(|row| panel.extend_from_slice(&row[to.0..]));
+    let product = Product {
+        a: panel,
+        a_steps: (rest, 1),
+        b: panel,
+        b_step: rest,
+        picked: None,
+        depth: done.1 - done.0,
+        factor: -1.0,
+        shape: (to.1 - to.0, rest),
+        upper: true,
+    };
+    product.add_to(&mut a[to.0 * size + to.0..], size, parallel && to.1 - to.0 > 2 * STRIPE, cancel)
 }
 
 struct Diagonal<'a> {
@@ -244,6 +294,61 @@ impl WithSimd for Solve<'_> {
     }
 }
 
+/// The sum of a vector's lanes, halves added to halves. (The crate's own is not inlined, and costs as much as a product.)
+#[inline(always)]
+pub fn lane_sum(lanes: &[f32]) -> f32 {
+    let mut half = [0f32; 8];
+    match lanes.as_chunks::<16>().0 {
+        [lanes, ..] => (0..8).for_each(|i| half[i] = lanes[i] + lanes[i + 8]),
+        [] => half[..lanes.len()].copy_from_slice(lanes),
+    }
+    (half[0] + half[4] + (half[2] + half[6])) + (half[1] + half[5] + (half[3] + half[7]))
+}
+
+/// The sums of the lanes of vectors of `lanes`, one vector after another in `flat`; in `other`, as long, in between.
+/// The sums are then the first of `flat`.
+macro_rules! lane_sums {
+    ($name:ident, $t:ty) => {
+        #[inline(always)]
+        pub fn $name(flat: &mut [$t], other: &mut [$t], lanes: usize) {
+            #[inline(always)]
+            fn halve<const WIDTH: usize>(from: &[$t], to: &mut [$t]) {
+                for (from, to) in from.as_chunks::<WIDTH>().0.iter().zip(to.chunks_exact_mut(WIDTH / 2)) {
+                    let (low, high) = from.split_at(WIDTH / 2);
+                    to.iter_mut().zip(low).zip(high).for_each(|((to, low), high)| *to = low + high);
+                }
+            }
+            let count = flat.len() / lanes;
+            match lanes {
+                16 => {
+                    halve::<16>(flat, other);
+                    halve::<8>(&other[..count * 8], flat);
+                    halve::<4>(&flat[..count * 4], other);
+                    halve::<2>(&other[..count * 2], flat);
+                }
+                8 => {
+                    halve::<8>(flat, other);
+                    halve::<4>(&other[..count * 4], flat);
+                    halve::<2>(&flat[..count * 2], other);
+                    flat[..count].copy_from_slice(&other[..count]);
+                }
+                4 => {
+                    halve::<4>(flat, other);
+                    halve::<2>(&other[..count * 2], flat);
+                }
+                2 => {
+                    halve::<2>(flat, other);
+                    flat[..count].copy_from_slice(&other[..count]);
+                }
+                _ => {}
+            }
+        }
+    };
+}
+
+lane_sums!(lane_sums_f32, f32);
+lane_sums!(lane_sums_f64, f64);
+
 /// `to += factor * v`.
 #[inline(always)]
 pub fn axpy<S: Simd>(simd: S, to: &mut [f32], factor: f32, v: &[f32]) {
@@ -270,7 +375,7 @@ pub fn inner<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
         sums[0] = simd.mul_add_f32s(*a, *b, sums[0]);
     }
     let sum = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
-    simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+    lane_sum(bytemuck::cast_slice(&[sum])) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// Makes the rows of `q` orthogonal and of length 1, each twice against those before it (Gram-Schmidt). A row without a

@@ -8,18 +8,25 @@
 //!
 //! Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::cancel::Cancel;
 use crate::curvature::Curvature;
 use crate::error::{Error, Result};
-use crate::pass::Pass;
+use crate::pass::{Keep, Pass};
 use crate::precondition::Preconditioner;
 use crate::problem::{Problem, Value, add, dot};
 use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
 const PRODUCTS: usize = 400;
+/// Rows whose curvature a step knows at first.
+const ROWS: usize = 16384;
+/// How many times the work of a preconditioner is done with it before it is made anew.
+const AGE: f64 = 2.0;
+/// Steps that are remembered.
+const PAIRS: usize = 12;
 /// Tries to find a step that lowers the objective.
 const TRIES: usize = 14;
 
@@ -69,6 +76,10 @@ impl Problem<'_> {
         let l2 = self.penalty(options.l2);
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
+        let row_count = self.y.len();
+        let mut wanted = ROWS;
+        let mut weighty = if row_count <= wanted { 0.0 } else { 0.3 * row_count as f32 / wanted as f32 };
+        pass.keep(Keep { least: 0.01, weighty });
         let sample = self.sample(cancel)?;
         let w = match (start, sample) {
             (Some(start), _) => start,
@@ -81,7 +92,8 @@ impl Problem<'_> {
         let mut preconditioner: Option<Preconditioner> = None;
         let (mut spent, mut last_norm) = (f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled) = (0, 0);
-        let mut coarse = 1e-2;
+        let mut coarse: f64 = 0.1;
+        let (mut memory, mut polished) = (Memory::default(), 0);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
             if let Some(progress) = &mut progress {
@@ -98,35 +110,59 @@ impl Problem<'_> {
                 break converged;
             }
             let spread = state.value.spread;
-            let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
-            pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
-            // A preconditioner is made anew once the products since the last have cost as much as it did.
-            if let Some(sample) = sample
-                && preconditioner.as_ref().is_none_or(|p| spent > p.work())
-            {
-                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?;
-                spent = 0.0;
-            }
-            let apply = |v: &[f64]| match &preconditioner {
-                Some(preconditioner) => self.held(preconditioner.apply(v)),
-                None => self.held(self.diagonal(v, l2)),
+            let mut curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
+            curvature.gather(&self.rows())?;
+            // The weights are good enough, and class totals that are off are all that is left to prove: move the bias alone.
+            let proven = state.value.norm * state.value.norm / (2.0 * l2);
+            let polish = l2 > 0.0
+                && self.free_bias()
+                && polished < 4
+                && proven < 0.8 * options.tolerance * state.value.objective;
+            let balanced = if polish { curvature.balance(&state.gradient) } else { None };
+            let found = if let Some(direction) = balanced {
+                polished += 1;
+                Step { direction, norm: last_norm, products: 0 }
+            } else {
+                polished = 0;
+                // A preconditioner is made anew once the products since the last have cost a few times as much as it did.
+                if let Some(sample) = sample
+                    && preconditioner.as_ref().is_none_or(|p| spent > AGE * p.work())
+                {
+                    preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?;
+                    spent = 0.0;
+                }
+                let apply = |v: &[f64]| match &preconditioner {
+                    Some(preconditioner) => self.held(preconditioner.apply(v)),
+                    None => self.held(self.diagonal(v, l2)),
+                };
+                let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
+                let mut q = state.gradient.clone();
+                let taken = memory.take(&mut q);
+                let mut found = self.newton_step(&curvature, &q, l2, apply, last_norm, enough, cancel)?;
+                memory.give(&mut found.direction, &taken);
+                state.products += found.products;
+                spent += curvature.work() * found.products as f64;
+                // A step that left more than it should have: rows and classes were left out that count.
+                if found.norm > 0.7 * last_norm {
+                    coarse = (coarse * 0.3).max(1e-7);
+                    wanted *= 2;
+                }
+                last_norm = found.norm;
+                found
             };
-            let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
-            let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
-            state.products += found.products;
-            spent += curvature.work() * found.products as f64;
-            // A step that left more than it should have: rows and classes were left out that count.
-            if found.norm > 0.5 * last_norm && coarse > 1e-7 {
-                coarse *= 0.1;
+            if wanted >= row_count {
+                weighty = 0.0;
+            } else if weighty > 0.0 {
+                weighty *= curvature.rows() as f32 / wanted as f32;
             }
-            last_norm = found.norm;
+            pass.keep(Keep { least: (coarse * spread).clamp(1e-8, 0.02) as f32, weighty });
             let slope = dot(&found.direction, &state.gradient);
             // Without a penalty nothing is certified: what is left to gain is estimated.
             if l2 == 0.0 && -slope <= 0.02 * options.tolerance * state.value.objective {
                 break true;
             }
             // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
-            if !state.exact && -slope < 2e-8 * state.value.objective {
+            if !state.exact && polished == 0 && -slope < 2e-8 * state.value.objective {
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
                 if state.gap() <= options.tolerance {
                     continue;
@@ -159,7 +195,11 @@ impl Problem<'_> {
             };
             iterations += 1;
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
-            let gains = next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+            let gains =
+                polished > 0 || next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+            let moved = next_w.iter().zip(&state.w).map(|(next, w)| next - w).collect();
+            let bent = next_gradient.iter().zip(&state.gradient).map(|(next, g)| next - g).collect();
+            memory.keep(moved, bent);
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
             state.value = next;
@@ -234,6 +274,43 @@ impl Problem<'_> {
             direction = z;
         }
         Ok(Step { direction, norm, products })
+    }
+}
+
+/// What the last steps told of the Hessian of all rows (L-BFGS, Nocedal 1980), around steps that know a part of them.
+#[derive(Default)]
+struct Memory {
+    /// How far a step went, how the gradient changed, and one over their product.
+    pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)>,
+}
+
+impl Memory {
+    fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>) {
+        let product = dot(&moved, &bent);
+        if product > 0.0 && product.is_finite() {
+            self.pairs.push_back((moved, bent, 1.0 / product));
+            if self.pairs.len() > PAIRS {
+                self.pairs.pop_front();
+            }
+        }
+    }
+
+    /// Takes from a gradient what the steps explain.
+    fn take(&self, q: &mut [f64]) -> Vec<f64> {
+        let take = |(moved, bent, rho): &(Vec<f64>, Vec<f64>, f64)| {
+            let part = rho * dot(moved, q);
+            add(q, -part, bent);
+            part
+        };
+        self.pairs.iter().rev().map(take).collect()
+    }
+
+    /// Puts it into the direction that was found for the rest.
+    fn give(&self, direction: &mut [f64], taken: &[f64]) {
+        for ((moved, bent, rho), part) in self.pairs.iter().zip(taken.iter().rev()) {
+            // The direction is minus the inverse Hessian times the gradient.
+            add(direction, -(part + rho * dot(bent, direction)), moved);
+        }
     }
 }
 

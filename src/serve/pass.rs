@@ -10,11 +10,12 @@
 //!
 //! The vector code is written once over `pulp::Simd` and chosen at run time (AVX-512, AVX2 with FMA, NEON, scalar).
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
 use crate::curvature::Active;
+use crate::dense::{lane_sums_f32, lane_sums_f64};
 use crate::error::Result;
 use crate::rows::Rows;
 
@@ -82,7 +83,16 @@ pub struct Pass {
     rows_per_part: usize,
     parallel: bool,
     tiles: Vec<(usize, usize)>,
-    least: f32,
+    keep: Keep,
+}
+
+/// Which rows and classes of a pass are kept for products with the Hessian.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Classes from this probability on.
+    pub least: f32,
+    /// Rows that curve the loss by this much; of the others, as many as their curvature together is worth.
+    pub weighty: f32,
 }
 
 struct Part {
@@ -92,6 +102,8 @@ struct Part {
     separated: bool,
     scores: Vec<f32>,
     active: Active,
+    /// A row's probabilities.
+    row: Vec<f32>,
     scratch: Vec<f32>,
 }
 
@@ -109,6 +121,7 @@ impl Pass {
             separated: true,
             scores: vec![0.0; data.classes * BLOCK],
             active: Active::default(),
+            row: vec![0.0; data.classes],
             scratch: Vec::new(),
         };
         let count = data.classes.div_ceil(TILE);
@@ -123,13 +136,13 @@ impl Pass {
             rows_per_part,
             parallel,
             tiles,
-            least: 1e-4,
+            keep: Keep { least: 1e-4, weighty: 0.0 },
         }
     }
 
-    /// From now on a row's classes count as active from this probability on.
-    pub fn keep_from(&mut self, least: f32) {
-        self.least = least;
+    /// From now on, which rows and classes are kept.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
     /// What curves the loss where the last pass was, in the order of the rows.
@@ -145,7 +158,7 @@ impl Pass {
         let lanes = self.arch.dispatch(Lanes).0;
         pack(weights, data.columns, &self.tiles, lanes, &mut self.packed);
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
-        let least = self.least;
+        let keep = self.keep;
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
             let last = (first + rows_per_part).min(data.y.len());
@@ -158,7 +171,7 @@ impl Pass {
                 cancel.check()?;
                 let end = (start + BLOCK * 8).min(last);
                 let x = data.x.block(start, end, data.columns, &mut scratch)?;
-                arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part });
+                arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, keep, part });
             }
             part.scratch = scratch;
             Ok(())
@@ -187,7 +200,7 @@ impl Pass {
     /// As [`Pass::run`].
     pub fn run_exactly(&mut self, data: &Data, weights: &[f64], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
         let (arch, rows) = (self.arch, data.y.len());
-        let (rows_per_part, least, size) = (self.rows_per_part, self.least, self.gradient.len());
+        let (rows_per_part, keep, size) = (self.rows_per_part, self.keep, self.gradient.len());
         pack(weights, data.columns, &self.tiles, arch.dispatch(Lanes).1, &mut self.packed_exactly);
         let (packed, tiles) = (&self.packed_exactly[..], &self.tiles[..]);
         let buffers = || (vec![0.0; BLOCK * data.columns], vec![0.0; BLOCK * bias.len()]);
@@ -202,7 +215,21 @@ impl Pass {
                 let end = (start + BLOCK * 8).min(last);
                 let x = data.x.block(start, end, data.columns, &mut own.scratch)?;
                 let (wide, scores, part, active) = (&mut wide[..], &mut scores[..], &mut part, &mut own.active);
-                arch.dispatch(ExactRows { data, x, packed, tiles, bias, start, least, wide, scores, part, active });
+                let narrow = &mut own.row[..];
+                arch.dispatch(ExactRows {
+                    data,
+                    x,
+                    packed,
+                    tiles,
+                    bias,
+                    start,
+                    keep,
+                    wide,
+                    scores,
+                    part,
+                    active,
+                    narrow,
+                });
             }
             Ok(part)
         };
@@ -241,13 +268,15 @@ struct ExactRows<'a> {
     tiles: &'a [(usize, usize)],
     bias: &'a [f64],
     start: usize,
-    least: f32,
+    keep: Keep,
     /// A block's rows.
     wide: &'a mut [f64],
     /// `[classes][BLOCK]`.
     scores: &'a mut [f64],
     part: &'a mut Exact,
     active: &'a mut Active,
+    /// A row's probabilities.
+    narrow: &'a mut [f32],
 }
 
 impl WithSimd for ExactRows<'_> {
@@ -255,7 +284,7 @@ impl WithSimd for ExactRows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, x, packed, tiles, bias, start, least, wide, scores, part, active } = self;
+        let Self { data, x, packed, tiles, bias, start, keep, wide, scores, part, active, narrow } = self;
         let columns = data.columns;
         let padded = columns.next_multiple_of(S::F64_LANES);
         for (block, x) in x.chunks(BLOCK * columns).enumerate() {
@@ -287,7 +316,10 @@ impl WithSimd for ExactRows<'_> {
                 part.loss += f64::from(weight) * (sum.ln() + top - own);
                 scores.iter_mut().for_each(|scores| scores[r] /= sum);
                 if weight > 0.0 {
-                    active.push(row, weight, least, scores.iter().map(|scores| scores[r] as f32));
+                    for (p, scores) in narrow.iter_mut().zip(scores.iter()) {
+                        *p = scores[r] as f32;
+                    }
+                    active.push(row, weight, keep.least, keep.weighty, narrow);
                 }
                 scores[label][r] -= 1.0;
                 if weight != 1.0 {
@@ -344,7 +376,7 @@ struct Blocks<'a> {
     bias: &'a [f32],
     start: usize,
     end: usize,
-    least: f32,
+    keep: Keep,
     part: &'a mut Part,
 }
 
@@ -353,7 +385,7 @@ impl WithSimd for Blocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, packed, tiles, bias, least, part, .. } = self;
+        let Self { data, packed, tiles, bias, keep, part, .. } = self;
         let columns = data.columns;
         let padded = columns.next_multiple_of(S::F32_LANES);
         for first in (self.start..self.end).step_by(BLOCK) {
@@ -377,15 +409,16 @@ impl WithSimd for Blocks<'_> {
                 let (label, weight, r) = (data.y[row] as usize, weight(data.weights, row), row - first);
                 let others = -residuals[label][r];
                 if weight > 0.0 && others > 0.0 {
-                    let p = |(class, residuals): (usize, &[f32; BLOCK])| {
-                        (if class == label { weight - others } else { residuals[r] }) / weight
-                    };
                     // At most this share is not the own class's: too little to be kept, and seen without a look.
-                    if others < least * weight {
+                    if others < keep.least * weight && keep.weighty == 0.0 {
                         part.active.spread += 2.0 * f64::from(others);
-                    } else {
-                        part.active.push(row, weight, least, residuals.iter().enumerate().map(p));
+                        continue;
                     }
+                    for (p, residuals) in part.row.iter_mut().zip(residuals) {
+                        *p = residuals[r] / weight;
+                    }
+                    part.row[label] = (weight - others) / weight;
+                    part.active.push(row, weight, keep.least, keep.weighty, &part.row);
                 }
             }
             for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
@@ -404,7 +437,7 @@ impl WithSimd for Blocks<'_> {
 macro_rules! products {
     (
         $forward:ident, $backward:ident, $t:ident, $vector:ident, $lanes:ident, $as_simd:ident, $as_mut_simd:ident,
-        $splat:ident, $mul_add:ident, $partial_load:ident, $partial_store:ident, $reduce_sum:ident, $add:ident
+        $splat:ident, $mul_add:ident, $partial_load:ident, $partial_store:ident, $lane_sums:ident, $add:ident
     ) => {
         /// `scores[c][r] = x[r] . w[c]` for a block of rows, `R` rows and all `H` classes of a tile at a time.
         #[inline(always)]
@@ -417,6 +450,9 @@ macro_rules! products {
         ) {
             let rows = x.len() / columns;
             let (vectors, _) = S::$as_simd(packed).0.as_chunks::<H>();
+            // Sums by row and class, whose lanes are added up together at the end.
+            let zero = simd.$splat(0.0);
+            let (mut all, mut other) = ([zero; BLOCK * TILE], [zero; BLOCK * TILE]);
             for first in (0..rows).step_by(R) {
                 // Past the last row the last row is done again; its scores are not stored.
                 let rows_of: [(&[S::$vector], &[$t]); R] = std::array::from_fn(|r| {
@@ -443,11 +479,15 @@ macro_rules! products {
                     }
                 }
                 for c in 0..H {
-                    for r in 0..R.min(rows - first) {
-                        scores[c * BLOCK + first + r] = simd.$reduce_sum(sums[c][r]);
+                    for r in 0..R {
+                        all[c * BLOCK + first + r] = sums[c][r];
                     }
                 }
             }
+            let count = H * BLOCK;
+            let flat: &mut [$t] = bytemuck::cast_slice_mut(&mut all[..count]);
+            $lane_sums(flat, bytemuck::cast_slice_mut(&mut other[..count]), S::$lanes);
+            scores[..count].copy_from_slice(&flat[..count]);
         }
 
         /// `gradient[c] += sum over r of residuals[c][r] x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
@@ -513,7 +553,7 @@ products!(
     mul_add_f32s,
     partial_load_f32s,
     partial_store_f32s,
-    reduce_sum_f32s,
+    lane_sums_f32,
     add_f32s
 );
 products!(
@@ -528,7 +568,7 @@ products!(
     mul_add_f64s,
     partial_load_f64s,
     partial_store_f64s,
-    reduce_sum_f64s,
+    lane_sums_f64,
     add_f64s
 );
 

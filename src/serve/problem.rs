@@ -205,6 +205,16 @@ impl<'a> Problem<'a> {
         Ok(self.sample.get().and_then(Option::as_ref))
     }
 
+    /// The rows.
+    pub fn rows(&self) -> Rows<'_> {
+        self.x
+    }
+
+    /// Whether the bias is fitted.
+    pub fn free_bias(&self) -> bool {
+        self.fixed.is_none()
+    }
+
     /// A direction without what must not move.
     pub fn held(&self, mut v: Vec<f64>) -> Vec<f64> {
         if self.fixed.is_some() {

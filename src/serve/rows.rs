@@ -6,7 +6,6 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::curvature::Gathered;
 use crate::error::Result;
 
 /// Features `[rows, columns]`, row after row.
@@ -62,25 +61,20 @@ impl Rows<'_> {
         Ok(scratch)
     }
 
-    /// The given rows, in this order.
+    /// The given rows, in this order, one after another from a multiple of 64 bytes on: what is used often from the
+    /// second-level cache is worth a copy there.
     ///
     /// # Errors
     /// As [`Rows::block`].
-    pub(crate) fn gather<'b>(
-        &'b self,
-        rows: &'b [u32],
-        columns: usize,
-        scratch: &'b mut Vec<f32>,
-    ) -> Result<Gathered<'b>> {
-        if let Self::F32(x) = self {
-            return Ok(Gathered { x, at: Some(rows) });
-        }
-        scratch.clear();
+    pub(crate) fn gather<'b>(&self, rows: &[u32], columns: usize, scratch: &'b mut Vec<f32>) -> Result<&'b [f32]> {
+        let size = rows.len() * columns;
+        scratch.resize(size + 15, 0.0);
+        let first = scratch.as_ptr().align_offset(64).min(15);
+        let out = &mut scratch[first..first + size];
         let mut one = Vec::new();
-        for &row in rows {
-            let row = row as usize;
-            scratch.extend_from_slice(self.block(row, row + 1, columns, &mut one)?);
+        for (out, &row) in out.chunks_exact_mut(columns).zip(rows) {
+            out.copy_from_slice(self.block(row as usize, row as usize + 1, columns, &mut one)?);
         }
-        Ok(Gathered { x: scratch, at: None })
+        Ok(out)
     }
 }
