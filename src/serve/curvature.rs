@@ -19,7 +19,7 @@ use crate::rows::Rows;
 /// Rows per block.
 const BLOCK: usize = 64;
 /// Most values that are copied together for many products.
-const COPY: usize = 64 << 20;
+const COPY: usize = 24 << 20;
 /// Most parts that blocks are cut into, and the memory that their sums may take together.
 const PARTS: usize = 32;
 const PARTS_BYTES: usize = 64 << 20;
