@@ -93,7 +93,7 @@ impl Problem<'_> {
         let (mut spent, mut last_norm) = (f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled) = (0, 0);
         let mut coarse: f64 = 0.1;
-        let (mut memory, mut polished) = (Memory::default(), 0);
+        let (mut memory, mut balancing) = (Memory::default(), true);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
             if let Some(progress) = &mut progress {
@@ -114,16 +114,13 @@ impl Problem<'_> {
             curvature.gather(&self.rows())?;
             // The weights are good enough, and class totals that are off are all that is left to prove: move the bias alone.
             let proven = state.value.norm * state.value.norm / (2.0 * l2);
-            let polish = l2 > 0.0
-                && self.free_bias()
-                && polished < 4
-                && proven < 0.8 * options.tolerance * state.value.objective;
+            let polish =
+                l2 > 0.0 && self.free_bias() && balancing && proven < 0.8 * options.tolerance * state.value.objective;
             let balanced = if polish { curvature.balance(&state.gradient) } else { None };
+            let (polishes, gap) = (balanced.is_some(), state.gap());
             let found = if let Some(direction) = balanced {
-                polished += 1;
                 Step { direction, norm: last_norm, products: 0 }
             } else {
-                polished = 0;
                 // A preconditioner is made anew once the products since the last have cost a few times as much as it did.
                 if let Some(sample) = sample
                     && preconditioner.as_ref().is_none_or(|p| spent > AGE * p.work())
@@ -143,9 +140,9 @@ impl Problem<'_> {
                 state.products += found.products;
                 spent += curvature.work() * found.products as f64;
                 // A step that left more than it should have: rows and classes were left out that count.
-                if found.norm > 0.7 * last_norm {
+                if found.norm > 0.6 * last_norm {
                     coarse = (coarse * 0.3).max(1e-7);
-                    wanted *= 2;
+                    wanted *= 4;
                 }
                 last_norm = found.norm;
                 found
@@ -162,7 +159,7 @@ impl Problem<'_> {
                 break true;
             }
             // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
-            if !state.exact && polished == 0 && -slope < 2e-8 * state.value.objective {
+            if !state.exact && !polishes && -slope < 2e-8 * state.value.objective {
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
                 if state.gap() <= options.tolerance {
                     continue;
@@ -179,13 +176,21 @@ impl Problem<'_> {
                 if next.objective <= state.value.objective + 1e-4 * step * slope + slack {
                     break Some(next);
                 }
-                if tries == TRIES {
+                if tries == TRIES || weighty > 0.0 && tries == 2 {
                     break None;
                 }
                 let fitted = -slope * step * step / (2.0 * (next.objective - state.value.objective - slope * step));
                 step = if fitted.is_finite() { fitted.clamp(0.1 * step, 0.6 * step) } else { 0.1 * step };
             };
             let Some(next) = next else {
+                if weighty > 0.0 {
+                    // Some rows do not know the way: all of them from here on.
+                    (wanted, weighty, memory, last_norm) = (row_count, 0.0, Memory::default(), f64::INFINITY);
+                    pass.keep(Keep { least: 0.01, weighty });
+                    state.value = self.evaluate(&mut pass, state.exact, &state.w, l2, &mut state.gradient, cancel)?;
+                    state.passes += 1;
+                    continue;
+                }
                 // Not even the smallest step gains: the end of what these products can tell.
                 if state.exact {
                     break false;
@@ -203,12 +208,16 @@ impl Problem<'_> {
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
             state.value = next;
+            if polishes {
+                // Rows that were left out, and float32, end what this can do.
+                balancing = state.gap() < 0.5 * gap;
+            }
             stalled = if gains { 0 } else { stalled + 1 };
             if stalled >= if state.exact { 5 } else { 1 } {
                 if state.exact {
                     break false;
                 }
-                (stalled, last_norm) = (0, f64::INFINITY);
+                (stalled, last_norm, balancing) = (0, f64::INFINITY, true);
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
             }
         };
