@@ -32,8 +32,10 @@ pub mod ridge;
 pub mod rows;
 pub mod runtime;
 pub mod solver;
+mod sparse;
 mod statistics;
 pub mod store;
 mod watch;
+mod working_set;
 
 pub use error::{Error, Result};
