@@ -13,6 +13,7 @@ mod dense;
 pub mod encoder;
 pub mod error;
 
+pub mod feature_file;
 mod feature_table;
 pub mod features;
 pub mod head;

@@ -83,6 +83,19 @@ impl Problem<'_> {
         options: &FitOptions,
         start: Option<Vec<f64>>,
         cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+        began: Instant,
+    ) -> Result<Solution> {
+        self.solve_within(MOST, options, start, cancel, progress, began)
+    }
+
+    /// With working sets of at most so many weights.
+    fn solve_within(
+        &self,
+        most: usize,
+        options: &FitOptions,
+        start: Option<Vec<f64>>,
+        cancel: &Cancel,
         mut progress: Option<&mut dyn FnMut(&Progress)>,
         began: Instant,
     ) -> Result<Solution> {
@@ -112,11 +125,13 @@ impl Problem<'_> {
             if gap <= options.tolerance || iterations >= options.max_iterations {
                 break gap <= options.tolerance;
             }
-            let (members, violation, whole) = search.working_set(&point);
+            let (members, violation, whole) = search.working_set(&point, most);
             // The same weights once more, and little gained: the model was made from too few rows or classes.
             if members.len() <= last_size && violation > 0.25 * last {
                 (rows, coarse) = (rows.saturating_mul(4), f64::max(0.1 * coarse, 1e-6));
             }
+            // No more exactly than the step before suggests that this one is worth.
+            let forcing = if whole { (0.1 * violation / last).clamp(1e-3, 0.1) } else { 0.1 };
             (last, last_size) = (violation, if whole { members.len() } else { 0 });
             let active: Vec<&Active> = pass.active().collect();
             let one = (classes, two);
@@ -126,7 +141,7 @@ impl Problem<'_> {
             let u: Vec<f64> = members.iter().map(|m| point.u[at(m)]).collect();
             let l1: Vec<f64> = members.iter().map(|m| search.l1_of(at(m))).collect();
             let slope: Vec<f64> = members.iter().map(|m| search.slope(&point, at(m))).collect();
-            let d = model.minimise(&slope, &u, &l1, cancel)?;
+            let d = model.minimise(&slope, &u, &l1, forcing, cancel)?;
 
             let bent = |t: f64| -> f64 {
                 let change = |(((u, d), l1), slope): (((&f64, &f64), &f64), &f64)| {
@@ -281,9 +296,8 @@ impl Search<'_, '_> {
         if problem.fixed.is_none() {
             // Totals of P are shares plus bias gradient; (1 - theta) times them must not exceed the shares.
             let total = |c: usize| problem.shares[c] + full[c * step + columns];
-            let keep = (0..problem.classes)
-                .map(|c| problem.shares[c] / total(c).max(f64::MIN_POSITIVE))
-                .fold(1.0, f64::min);
+            let keep =
+                (0..problem.classes).map(|c| problem.shares[c] / total(c).max(f64::MIN_POSITIVE)).fold(1.0, f64::min);
             let theta = 1.0 - keep;
             if theta > 0.0 {
                 let constant: f64 = (0..problem.classes)
@@ -303,7 +317,8 @@ impl Search<'_, '_> {
             1 => full[step + k] - full[k],
             _ => full[c * step + k],
         };
-        let entries = || (0..self.classes).flat_map(|c| (0..columns).map(move |k| (c, k))).map(|(c, k)| entry(c, k).abs());
+        let entries =
+            || (0..self.classes).flat_map(|c| (0..columns).map(move |k| (c, k))).map(|(c, k)| entry(c, k).abs());
         let Penalty { l1, l2 } = self.penalty;
         let largest = entries().fold(0.0, f64::max);
         let least = (l1 / largest.max(f64::MIN_POSITIVE)).min(1.0);
@@ -320,7 +335,7 @@ impl Search<'_, '_> {
 
     /// The weights that take part in the next step, in order; the largest violation among all; whether these are all
     /// that are not 0 or should not be.
-    fn working_set(&self, point: &Point) -> (Vec<Member>, f64, bool) {
+    fn working_set(&self, point: &Point, most: usize) -> (Vec<Member>, f64, bool) {
         let columns = self.problem.columns;
         let (mut kept, mut found) = (Vec::new(), Vec::new());
         let mut worst = 0f64;
@@ -339,10 +354,10 @@ impl Search<'_, '_> {
                 (false, false) => {}
             }
         }
-        let limit = (2 * kept.len()).max(FIRST).min(MOST);
+        let limit = (2 * kept.len()).max(FIRST).min(most);
         let all = kept.len() + found.len();
         let largest_first = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if all > MOST {
+        if all > most {
             // Too many to move at once: those that have furthest to go.
             kept.append(&mut found);
             kept.sort_unstable_by(largest_first);
@@ -356,5 +371,31 @@ impl Search<'_, '_> {
         members.sort_unstable();
         debug_assert!(members.iter().all(|m| m.1 as usize <= columns));
         (members, worst, kept.len() == all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn working_sets_too_small_for_all_weights_reach_the_same_optimum() {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let (rows, columns, classes) = (400, 15, 4);
+        let y: Vec<u32> = (0..rows).map(|row| (row % classes) as u32).collect();
+        let shift = |row: usize, k: usize| if k % classes == row % classes { 0.4 } else { 0.0 };
+        let x: Vec<f32> = (0..rows * columns).map(|i| random() + shift(i / columns, i % columns)).collect();
+        let options = FitOptions { l1: 1e-3, l2: 0.0, threads: 1, tolerance: 1e-7, ..FitOptions::default() };
+        let problem = Problem::new(x[..].into(), columns, &y, classes, &options, &Cancel::new()).unwrap();
+        let solve =
+            |most| problem.solve_within(most, &options, None, &Cancel::new(), None, Instant::now()).unwrap().report;
+        let (all, few) = (solve(MOST), solve(20));
+        assert!(all.converged && few.converged, "{all:?} {few:?}");
+        assert!(all.nonzero.unwrap() > 25 && few.passes > all.passes, "{all:?} {few:?}");
+        assert!((all.objective - few.objective).abs() <= 1e-6 * all.objective, "{all:?} {few:?}");
     }
 }

@@ -31,6 +31,8 @@ const FLOATS: usize = 32 << 20;
 const ENTRIES: usize = 16 << 20;
 /// Added to the Hessian's diagonal, relative to its mean: what float32 sums may be wrong by.
 const DAMPING: f64 = 1e-6;
+/// Most rounds of sweeps and a Newton step.
+const ROUNDS: usize = 30;
 
 /// A column and the class whose weight it carries; the column after the last is the bias.
 pub type Member = (u32, u32);
@@ -139,15 +141,16 @@ impl Model {
         Ok(Self { h, size, parallel: problem.parallel })
     }
 
-    /// The step `d` of least `gradient . d + d H d / 2 + sum l1 |u + d|`.
+    /// The step `d` of least `gradient . d + d H d / 2 + sum l1 |u + d|`, until the largest entry of its smallest
+    /// subgradient is `forcing` of what it was.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn minimise(&self, gradient: &[f64], u: &[f64], l1: &[f64], cancel: &Cancel) -> Result<Vec<f64>> {
+    pub fn minimise(&self, gradient: &[f64], u: &[f64], l1: &[f64], forcing: f64, cancel: &Cancel) -> Result<Vec<f64>> {
         let arch = Arch::new();
         let mut at = Descent { model: self, gradient, u, l1, d: vec![0.0; self.size], image: vec![0.0; self.size] };
-        let enough = 1e-4 * at.violation();
-        for _ in 0..50 {
+        let enough = forcing * at.violation();
+        for _ in 0..ROUNDS {
             cancel.check()?;
             for _ in 0..6 {
                 arch.dispatch(Sweep(&mut at));
@@ -265,7 +268,9 @@ impl Descent<'_> {
 
     /// Largest entry of the smallest subgradient.
     fn violation(&self) -> f64 {
-        (0..self.d.len()).map(|j| subgradient(self.slope(j), self.u[j] + self.d[j], self.l1[j]).abs()).fold(0.0, f64::max)
+        (0..self.d.len())
+            .map(|j| subgradient(self.slope(j), self.u[j] + self.d[j], self.l1[j]).abs())
+            .fold(0.0, f64::max)
     }
 
     /// The image again, without what float32 has added up.

@@ -31,9 +31,12 @@ def main():
         ("wide", "wide", 1e-2, 0.0, True, None),
     ]:
         x, y = np.load(FOLDER / f"{of}.x.npy").astype(np.float64), np.load(FOLDER / f"{of}.y.npy")
-        if standardize:
-            x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
         weights = np.ones(len(y)) if class_weights is None else np.array(class_weights)[y]
+        if standardize:
+            # A row of weight 2 is two rows, here too.
+            x = x - np.average(x, 0, weights)
+            std = np.sqrt(np.average(x * x, 0, weights))
+            x = x / np.where(std > 0, std, 1)
         model = LogisticRegression(
             C=1 / ((l1 + l2) * weights.sum()), l1_ratio=l1 / (l1 + l2), solver="saga", tol=1e-12, max_iter=200_000,
             random_state=0,
