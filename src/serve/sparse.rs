@@ -26,6 +26,8 @@ use crate::working_set::{MOST, Member, Model, subgradient};
 
 /// Tries to find a step that lowers the objective.
 const TRIES: usize = 20;
+/// Steps in float64 after which a fit ends that no longer comes nearer.
+const STALLED: usize = 30;
 /// Weights of the first working set; later ones are twice what is not 0.
 const FIRST: usize = 256;
 /// Rows of the first models; more where steps tell that these do not speak for all.
@@ -110,7 +112,7 @@ impl Problem<'_> {
         let mut point = search.look(search.narrowed(&start), exact, &mut pass, cancel)?;
         let (mut bound, mut passes) = (point.bound, 1);
         let (mut iterations, mut rows, mut coarse) = (0, FIRST_ROWS, 1e-2);
-        let (mut last, mut last_size, mut stalled) = (f64::INFINITY, 0, 0);
+        let (mut last, mut last_size, mut least, mut stalled) = (f64::INFINITY, 0, f64::INFINITY, 0);
         let gap = |point: &Point, bound: f64| match bound > 0.0 {
             true => (point.objective - bound).max(0.0) / bound,
             false => f64::INFINITY,
@@ -126,6 +128,14 @@ impl Problem<'_> {
                 break gap <= options.tolerance;
             }
             let (members, violation, whole) = search.working_set(&point, most);
+            // The objective's digits end before the certificate's do; so what must fall on is the violation.
+            if exact {
+                stalled = if violation < 0.9 * least { 0 } else { stalled + 1 };
+                least = least.min(violation);
+                if stalled > STALLED {
+                    break false;
+                }
+            }
             // The same weights once more, and little gained: the model was made from too few rows or classes.
             if members.len() <= last_size && violation > 0.25 * last {
                 (rows, coarse) = (rows.saturating_mul(4), f64::max(0.1 * coarse, 1e-6));
@@ -174,12 +184,8 @@ impl Problem<'_> {
                     let gained = next.objective < point.objective - 0.5 * noise;
                     iterations += 1;
                     point = next;
-                    stalled = if gained { 0 } else { stalled + 1 };
-                    if gained || exact && stalled < 5 {
+                    if gained || exact {
                         continue;
-                    }
-                    if exact {
-                        break false;
                     }
                 }
                 None if exact && rows > self.y.len() && coarse <= 1e-6 => break false,
