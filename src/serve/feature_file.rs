@@ -47,6 +47,9 @@ pub struct FeatureFile {
     values: Values,
 }
 
+/// A small tensor: its type, shape and bytes.
+type Tensor = (Dtype, Vec<usize>, Vec<u8>);
+
 /// How values lie in the file.
 #[derive(Debug)]
 enum Values {
@@ -141,7 +144,7 @@ impl FeatureFile {
                 _ => Err(corrupt(format!("tensor {name}: {:?} does not fit the file's {size} bytes", info.shape))),
             }
         };
-        let read = |name: &str, width: usize| -> Result<Option<(Dtype, Vec<usize>, Vec<u8>)>> {
+        let read = |name: &str, width: usize| -> Result<Option<Tensor>> {
             let Some(info) = metadata.info(name) else { return Ok(None) };
             if info.dtype.bitsize() != 8 * width {
                 return Err(corrupt(format!("tensor {name}: {:?}, expected {width} bytes a value", info.dtype)));

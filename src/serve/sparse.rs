@@ -4,7 +4,8 @@
 //! of them exactly 0. The method is proximal Newton's over a working set: a pass over all rows finds value, gradient and
 //! bound; the weights that are not 0 and those that should not stay it get a quadratic model
 //! ([`crate::working_set`]); its minimum is the step, shortened until the objective falls. Every other weight is 0 and
-//! costs nothing but the pass.
+//! costs nothing but the pass. The way there leads over larger penalties, each solved roughly: so working sets grow from
+//! below, and never hold many more weights than the end has.
 //!
 //! The certificate: probabilities with the labels' class totals are feasible in the dual problem once no entry of their
 //! gradient exceeds `l1` (with `l2` above 0, what exceeds it costs its square). The point's own probabilities nearly are;
@@ -31,7 +32,10 @@ const STALLED: usize = 30;
 /// Weights of the first working set; later ones are twice what is not 0.
 const FIRST: usize = 256;
 /// Rows of the first models; more where steps tell that these do not speak for all.
-const FIRST_ROWS: usize = 8192;
+const FIRST_ROWS: usize = 16_384;
+/// How much smaller each penalty on the way is, and the violation, as a share of it, from which on the next is due.
+const SMALLER: f64 = 0.3;
+const DUE: f64 = 0.3;
 
 /// Penalties on one number of the search: for two classes it stands for two weights.
 #[derive(Clone, Copy)]
@@ -46,10 +50,20 @@ struct Point {
     u: Vec<f64>,
     /// Of the loss alone.
     gradient: Vec<f64>,
-    objective: f64,
+    loss: f64,
+    /// Sums of absolute weights and of squares.
+    absolute: f64,
+    square: f64,
     /// What this point proves the optimum to be at least.
     bound: f64,
     spread: f64,
+}
+
+impl Point {
+    /// The objective, with these penalties.
+    fn value(&self, l1: f64, l2: f64) -> f64 {
+        self.loss + l1 * self.absolute + 0.5 * l2 * self.square
+    }
 }
 
 /// Checks a sparse penalty.
@@ -67,9 +81,12 @@ pub fn check_l1(l1: f64) -> Result<()> {
 
 /// The problem as the search sees it.
 struct Search<'a, 'b> {
+    /// The penalty on the way to the one asked for: the largest first, so that working sets stay small.
+    l1: f64,
     problem: &'a Problem<'b>,
     /// Classes of the search: one for two.
     classes: usize,
+    /// What is asked for.
     penalty: Penalty,
     /// Length of a class's part.
     step: usize,
@@ -105,16 +122,18 @@ impl Problem<'_> {
         let two = self.classes == 2;
         let (classes, times) = if two { (1, 2.0) } else { (self.classes, 1.0) };
         let penalty = Penalty { l1: times * options.l1, l2: times * l2 };
-        let search = Search { problem: self, classes, penalty, step: self.columns + 1 };
+        let mut search = Search { problem: self, classes, penalty, step: self.columns + 1, l1: penalty.l1 };
         let mut pass = Pass::new(&self.data(), self.parallel);
         let start = start.map_or_else(|| self.prior(), |start| self.thinned(start));
         let mut exact = false;
         let mut point = search.look(search.narrowed(&start), exact, &mut pass, cancel)?;
+        let worst = search.working_set(&point, most).1;
+        search.l1 = (SMALLER * (worst + penalty.l1)).max(penalty.l1);
         let (mut bound, mut passes) = (point.bound, 1);
         let (mut iterations, mut rows, mut coarse) = (0, FIRST_ROWS, 1e-2);
         let (mut last, mut last_size, mut least, mut stalled) = (f64::INFINITY, 0, f64::INFINITY, 0);
         let gap = |point: &Point, bound: f64| match bound > 0.0 {
-            true => (point.objective - bound).max(0.0) / bound,
+            true => (point.value(penalty.l1, penalty.l2) - bound).max(0.0) / bound,
             false => f64::INFINITY,
         };
         let converged = loop {
@@ -122,12 +141,19 @@ impl Problem<'_> {
             if let Some(progress) = &mut progress {
                 let gradient_norm = dot(&point.gradient, &point.gradient).sqrt();
                 let seconds = began.elapsed().as_secs_f64();
-                progress(&Progress { iteration: iterations, objective: point.objective, gradient_norm, gap, seconds });
+                let objective = point.value(penalty.l1, penalty.l2);
+                progress(&Progress { iteration: iterations, objective, gradient_norm, gap, seconds });
             }
             if gap <= options.tolerance || iterations >= options.max_iterations {
                 break gap <= options.tolerance;
             }
-            let (members, violation, whole) = search.working_set(&point, most);
+            let (mut members, mut violation, mut whole) = search.working_set(&point, most);
+            while search.l1 > penalty.l1 && violation < DUE * search.l1 {
+                search.l1 = (SMALLER * search.l1).max(penalty.l1);
+                (members, violation, whole) = search.working_set(&point, most);
+                (last, last_size) = (f64::INFINITY, 0);
+            }
+            let here = point.value(search.l1, penalty.l2);
             // The objective's digits end before the certificate's do; so what must fall on is the violation.
             if exact {
                 stalled = if violation < 0.9 * least { 0 } else { stalled + 1 };
@@ -161,7 +187,7 @@ impl Problem<'_> {
                 u.iter().zip(&d).zip(&l1).zip(&slope).map(change).sum()
             };
             let promised = bent(1.0);
-            let noise = if exact { 1e-14 } else { 2e-8 } * point.objective.abs();
+            let noise = if exact { 1e-14 } else { 2e-8 } * here.abs();
             let mut next = None;
             if promised < -if exact { 0.0 } else { noise } {
                 let mut t = 1.0;
@@ -172,8 +198,11 @@ impl Problem<'_> {
                     let tried = search.look(moved, exact, &mut pass, cancel)?;
                     passes += 1;
                     bound = bound.max(tried.bound);
-                    if tried.objective <= point.objective + 1e-4 * t * promised + noise {
+                    if tried.value(search.l1, penalty.l2) <= here + 1e-4 * t * promised + noise {
                         next = Some(tried);
+                        if t < 0.25 {
+                            (rows, coarse) = (rows.saturating_mul(4), f64::max(0.1 * coarse, 1e-6));
+                        }
                         break;
                     }
                     t *= 0.5;
@@ -181,7 +210,7 @@ impl Problem<'_> {
             }
             match next {
                 Some(next) => {
-                    let gained = next.objective < point.objective - 0.5 * noise;
+                    let gained = next.value(search.l1, penalty.l2) < here - 0.5 * noise;
                     iterations += 1;
                     point = next;
                     if gained || exact {
@@ -198,7 +227,12 @@ impl Problem<'_> {
                 }
                 None => {}
             }
-            // Nothing to gain that float32 can tell.
+            // Nothing to gain that float32 can tell; what is on the way need not be found more exactly.
+            if search.l1 > penalty.l1 {
+                search.l1 = (SMALLER * search.l1).max(penalty.l1);
+                (last, last_size) = (f64::INFINITY, 0);
+                continue;
+            }
             exact = true;
             point = search.look(point.u, exact, &mut pass, cancel)?;
             (bound, passes, last) = (point.bound, passes + 1, f64::INFINITY);
@@ -210,7 +244,7 @@ impl Problem<'_> {
             passes,
             products: 0,
             converged,
-            objective: point.objective,
+            objective: point.value(penalty.l1, penalty.l2),
             gap: Some(gap(&point, bound)),
             seconds: 0.0,
             l2: options.l2,
@@ -243,7 +277,7 @@ impl Search<'_, '_> {
     }
 
     fn l1_of(&self, at: usize) -> f64 {
-        if self.is_bias(at) { 0.0 } else { self.penalty.l1 }
+        if self.is_bias(at) { 0.0 } else { self.l1 }
     }
 
     /// Of the loss and the square penalty.
@@ -285,13 +319,12 @@ impl Search<'_, '_> {
             absolute += u.abs();
             square += u * u;
         }
-        let objective = value.objective + self.penalty.l1 * absolute + 0.5 * self.penalty.l2 * square;
         let gradient = match self.classes {
             1 => (0..step).map(|k| full[step + k] - full[k]).collect(),
             _ => full.clone(),
         };
         let bound = self.bound(full, entropy);
-        Ok(Point { u, gradient, objective, bound, spread: value.spread })
+        Ok(Point { u, gradient, loss: value.objective, absolute, square, bound, spread: value.spread })
     }
 
     /// The dual value at this point's probabilities, made feasible: see the module's head. `full` is the gradient of all

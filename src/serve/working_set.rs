@@ -44,13 +44,16 @@ pub struct Model {
     parallel: bool,
 }
 
+/// Rows of [`Gathered::z`], and factors.
+type Entries = Vec<(u32, f32)>;
+
 /// Rows of the working set's columns, and who meets whom in them.
 struct Gathered {
     /// `[rows, width]`, centred and scaled; 1 in the place of the bias.
     z: Vec<f32>,
     width: usize,
-    /// For every pair of classes that occurs: row of `z`, and factor.
-    pairs: Vec<(usize, usize, Vec<(u32, f32)>)>,
+    /// For every pair of classes that occurs.
+    pairs: Vec<(usize, usize, Entries)>,
 }
 
 impl Model {
@@ -183,15 +186,15 @@ fn gather(
         (spread, kept, count) = (spread + part.spread, kept + part.kept, count + part.rows.len());
         entries += each(part).map(|(_, _, own)| pairs_of(own.len())).sum::<usize>();
     }
-    // Every so manieth row, evenly.
+    // So many of them, evenly.
     let most = rows.min(FLOATS / width.max(1)).min(count * (ENTRIES / 16) / entries.max(1) * 16).max(1);
-    let step = count.div_ceil(most).max(1);
-    let mut lists: Vec<Vec<(u32, f32)>> = vec![Vec::new(); classes * classes];
+    let most = most.min(count);
+    let mut lists: Vec<Entries> = vec![Vec::new(); classes * classes];
     let mut taken: Vec<u32> = Vec::new();
     let (mut weight_all, mut weight_taken) = (0.0, 0.0);
     for (index, (row, weight, own)) in active.iter().flat_map(|part| each(part)).enumerate() {
         weight_all += f64::from(weight);
-        if index % step != 0 {
+        if index * most % count >= most {
             continue;
         }
         weight_taken += f64::from(weight);
