@@ -141,7 +141,11 @@ fn every_form_takes_files_of_features_and_answers_in_json() {
     let predicted = files.json("predict {head.safetensors} --features {test.npy} --top 2 --reject-below 0.5");
     let predicted = predicted["predictions"].as_array().unwrap();
     assert!(predicted.len() == 200 && predicted[0]["top"].as_array().unwrap().len() == 2);
-    let right = predicted.iter().enumerate().filter(|(i, p)| p["top"][0]["label"] == (i % 4).to_string()).count();
+    let right = predicted
+        .iter()
+        .enumerate()
+        .filter(|(i, p)| p["top"][0]["label"].as_str() == Some(["0", "1", "2", "3"][i % 4]))
+        .count();
     assert_eq!(right as f64 / 200.0, top1);
 
     assert!(number(&files.json("knn PAIR -k 9")["top1"]) > 0.6);
