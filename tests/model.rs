@@ -86,7 +86,7 @@ fn a_senseless_encoder_is_refused_by_its_setting() {
         config.build().unwrap_err().to_string()
     };
     assert!(refused(|c| c.name = "resnet19".into()).contains("resnet18"));
-    assert!(refused(|c| c.width = 0).contains("encoder.width"));
+    assert!(refused(|c| c.width = 5000).contains("encoder.width"));
     assert!(refused(|c| c.channels = 0).contains("encoder.channels"));
     assert!(refused(|c| c.blocks = Some(vec![1, 0])).contains("encoder.blocks"));
     assert!(refused(|c| c.read = Some(vec![2, 1])).contains("encoder.read"));

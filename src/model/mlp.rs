@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, GraphBuilder, Op, Shape};
-use crate::resnet::batch_norm;
+use crate::norm::Norm;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of a projector or predictor.
@@ -25,6 +25,9 @@ impl Default for MlpConfig {
     }
 }
 
+/// Added to the variance: torch's default, which is also DeepMind's.
+const BATCH_NORM_EPS: f64 = 1e-5;
+
 /// Builds the MLP over `input` features. Parameters are named as in torch's
 /// `Sequential(Linear, BatchNorm1d, ReLU, Linear)`: `0`, `1`, `3`.
 ///
@@ -35,7 +38,7 @@ pub fn mlp(input: usize, config: &MlpConfig) -> Result<Graph> {
     let linear = |in_features, out_features, bias| Op::Linear { in_features, out_features, bias };
     let mut x = b.add("0", linear(input, config.hidden, true), &[b.input()])?;
     if config.batch_norm {
-        x = b.add("1", batch_norm(config.hidden), &[x])?;
+        x = b.add("1", Norm::Batch.op(config.hidden, BATCH_NORM_EPS), &[x])?;
     }
     let x = b.add("2", Op::Relu, &[x])?;
     let x = b.add("3", linear(config.hidden, config.output, config.output_bias), &[x])?;
