@@ -29,7 +29,7 @@ def pictures():
     def one(name):
         picture = Image.open(FOLDER.parent / "photos" / f"{name}.jpg").convert("RGB").resize((SIZE, SIZE), Image.BICUBIC)
         return ((np.asarray(picture) / 255 - MEAN) / STD).transpose(2, 0, 1)
-    x = np.stack([one("dahlia"), one("temple")]).astype(np.float32)
+    x = np.ascontiguousarray(np.stack([one("dahlia"), one("temple")]), np.float32)  # safetensors writes memory as it lies
     save_file({"input": x}, FOLDER / "pictures.safetensors")
     return x
 
@@ -60,7 +60,9 @@ def fill(name, shape):
     elif shape[0] == 1 and len(shape) == 3:  # class token, position embedding
         low, width = -0.5, 1.0
     else:
-        bound = np.float32(math.sqrt(3 / math.prod(shape[1:])))
+        # SiLU and gates weaken what passes EfficientNet's convolutions, all called conv_something.
+        strength = 8 if "conv_" in name else 3
+        bound = np.float32(math.sqrt(strength / math.prod(shape[1:])))
         return ((u * np.float32(2) - np.float32(1)) * bound).reshape(shape)
     return (u * np.float32(width) + np.float32(low)).reshape(shape)
 
