@@ -52,12 +52,9 @@ fn encoders_have_the_published_sizes() {
 /// Millions of parameters of the networks in the BYOL paper (table 1), which counts the encoder alone.
 #[test]
 fn wide_resnets_have_the_papers_sizes() {
-    for (name, times, millions) in [
-        ("resnet50", 1, 24),
-        ("resnet50", 2, 94),
-        ("resnet50", 4, 375),
-        ("resnet200", 2, 250),
-    ] {
+    for (name, times, millions) in
+        [("resnet50", 1, 24), ("resnet50", 2, 94), ("resnet50", 4, 375), ("resnet200", 2, 250)]
+    {
         let config = EncoderConfig { name: name.into(), width: 64 * times, ..EncoderConfig::default() };
         let found = config.build().unwrap().parameter_count() as f64 / 1e6;
         assert!((found - f64::from(millions)).abs() < 1.0, "{name} {times}x: {found}");

@@ -110,15 +110,7 @@ fn learning_and_serving_agree_for_every_family_and_normalisation() {
 #[test]
 fn learning_and_serving_agree_for_every_pooling_channel_count_and_reading() {
     let base = EncoderConfig { stem: Stem::Small, width: 8, image_size: 28, channels: 1, ..EncoderConfig::default() };
-    for pool in [
-        Pool::Average,
-        Pool::Max,
-        Pool::CatAvgMax,
-        Pool::CatMaxAvg,
-        Pool::GeM,
-        Pool::Grid(2),
-        Pool::Grid(4),
-    ] {
+    for pool in [Pool::Average, Pool::Max, Pool::CatAvgMax, Pool::CatMaxAvg, Pool::GeM, Pool::Grid(2), Pool::Grid(4)] {
         check(&format!("{pool}"), &EncoderConfig { pool, ..base.clone() });
     }
     let both = EncoderConfig { read: Some(vec![2, 3]), pool: Pool::Grid(2), ..base.clone() };

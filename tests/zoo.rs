@@ -36,7 +36,7 @@ fn filled(name: &str, shape: &[usize]) -> Tensor {
     } else if token_or_position {
         (1.0, -0.5)
     } else {
-        let strength = if name.contains("conv_") { 8.0 } else { 3.0 };
+        let strength = if name.contains("conv_") { 6.25 } else { 3.0 };
         let bound = (strength / shape[1..].iter().product::<usize>() as f64).sqrt() as f32;
         let data = uniform(name, shape.iter().product()).map(|u| (u * 2.0 - 1.0) * bound).collect();
         return Tensor { shape: shape.to_vec(), data };

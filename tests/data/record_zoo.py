@@ -61,7 +61,7 @@ def fill(name, shape):
         low, width = -0.5, 1.0
     else:
         # SiLU and gates weaken what passes EfficientNet's convolutions, all called conv_something.
-        strength = 8 if "conv_" in name else 3
+        strength = 6.25 if "conv_" in name else 3
         bound = np.float32(math.sqrt(strength / math.prod(shape[1:])))
         return ((u * np.float32(2) - np.float32(1)) * bound).reshape(shape)
     return (u * np.float32(width) + np.float32(low)).reshape(shape)
