@@ -325,6 +325,7 @@ fn options(channels: usize, size: usize, batch: usize) -> LoaderOptions {
         std: vec![0.25; channels],
         views: ViewsConfig::paper(),
         batch,
+        part: (0, 1),
         seed: 11,
         threads: 1,
         memory: 1 << 30,

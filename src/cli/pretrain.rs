@@ -5,9 +5,13 @@ use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
 use byol_train::config::{RunConfig, Views};
 use byol_train::device::Choice;
+use byol_train::distributed::{Limits, Ranks};
+use byol_train::launch::Launch;
 use byol_train::optimizer::Kind;
 use byol_train::plot::{plot_run, read_metrics};
-use byol_train::pretrain::{EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain};
+use byol_train::pretrain::{
+    EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain, pretrain_with,
+};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::error::Error;
@@ -32,7 +36,8 @@ Examples:
   byol pretrain --data photos/ --encoder my.onnx --out run/         your own network (docs/own-encoder.md)
   byol pretrain --config examples/demo.toml --out run/
   byol pretrain --resume --out run/
-  byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/")]
+  byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/
+  torchrun --no-python --nproc-per-node 4 byol pretrain --data photos/ --out run/       many ranks (docs/ranks.md)")]
 pub struct Arguments {
     /// Run file (TOML).
     #[arg(long, value_name = "FILE")]
@@ -53,6 +58,30 @@ pub struct Arguments {
     encoder: EncoderArgs,
     #[command(flatten)]
     training: TrainingArgs,
+    #[command(flatten)]
+    ranks: RanksArgs,
+}
+
+/// How long ranks wait for each other.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Many ranks (launched by torchrun, srun or mpirun)")]
+struct RanksArgs {
+    /// Seconds without a sign of life after which a rank is lost, and the run ends everywhere.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    rank_timeout: u64,
+    /// Seconds that a rank may work without meeting the others: longer than its longest evaluation or checkpoint.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    hang_timeout: u64,
+    /// Seconds in which all ranks must have come.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    join_timeout: u64,
+}
+
+impl RanksArgs {
+    fn limits(&self) -> Limits {
+        let [join, silence, hang] = [self.join_timeout, self.rank_timeout, self.hang_timeout].map(Duration::from_secs);
+        Limits { join, silence, hang }
+    }
 }
 
 /// Flags that override a run file.
@@ -177,7 +206,18 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     };
     let stop = stop_at_ctrl_c()?;
     let mut teller = Teller { output, bar: None, told: Instant::now() };
-    let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
+    let outcome = match Launch::from_environment()? {
+        None => pretrain(&config, &arguments.out, start, &mut teller, &stop)?,
+        Some(launch) => {
+            let ranks = Ranks::join(launch, arguments.ranks.limits())?;
+            let outcome = pretrain_with(&ranks, &config, &arguments.out, start, &mut teller, &stop)?;
+            if ranks.rank() != 0 {
+                let interrupted = matches!(outcome, Outcome::Interrupted { .. });
+                return Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS });
+            }
+            outcome
+        }
+    };
     if let Some(bar) = &teller.bar {
         bar.finish_and_clear();
     }

@@ -4,9 +4,11 @@
 //! The two views are two lanes that share all weights. Each has its own batch statistics, as the paper has it, and on a
 //! CPU each has its own thread: lane 1 and lane 2 meet once a step, to exchange the target's projections.
 
+use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
+use crate::reduction::Reduction;
 use byol_model::graph::Graph;
 use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
@@ -54,6 +56,8 @@ pub struct Byol {
     sides: Vec<Side>, // two, but while a step is under way
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
+    reduction: Option<Reduction>,
+    sent_early: (usize, usize),
 }
 
 /// What learns by gradient: predictor(projector(encoder(view))).
@@ -109,7 +113,17 @@ impl Byol {
         let threads = if parallel { options.threads / 2 } else { options.threads.max(1) };
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
-        Ok(Self { online, target, optimizers, predictor_rate: options.predictor_rate, sides, helper, waiting: 0 })
+        Ok(Self {
+            online,
+            target,
+            optimizers,
+            predictor_rate: options.predictor_rate,
+            sides,
+            helper,
+            waiting: 0,
+            reduction: None,
+            sent_early: (0, 0),
+        })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -129,6 +143,35 @@ impl Byol {
         let projector = Predefined::init(mlp(encoder.graph.dimension(), &config)?, seed);
         let predictor = Predefined::init(mlp(projection, &config)?, seed.wrapping_add(1));
         Self::new(encoder, projector, predictor, options)
+    }
+
+    /// Trains with other ranks from now on, all of them with rank 0's present state: BatchNorm sees every rank's batch,
+    /// and gradients are means over all.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::Collective`].
+    pub fn join(&mut self, ranks: &Ranks) -> Result<()> {
+        for (lane, side) in self.sides.iter_mut().enumerate() {
+            side.all().into_iter().for_each(|l| l.exchange_statistics(ranks.lane(lane)));
+        }
+        let weights = [&self.online.encoder, &self.online.projector, &self.online.predictor].map(Network::weight_count);
+        let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
+        let lanes = first.learning().into_iter().zip(second.learning()).zip(weights);
+        self.reduction = Some(Reduction::new(ranks, lanes.map(|((a, b), weights)| (a, b, weights)).collect())?);
+        for (_, network) in self.networks() {
+            network.flat().into_iter().try_for_each(|flat| ranks.from_first(flat))?;
+        }
+        for optimizer in &mut self.optimizers {
+            let (slots, steps) = optimizer.state_mut();
+            slots.iter().try_for_each(|(_, flat)| ranks.from_first(flat))?;
+            *steps = ranks.number_from_first(*steps)?;
+        }
+        Ok(())
+    }
+
+    /// Buckets of the last step's gradients that left for the other ranks during the backward pass, and all of them.
+    pub fn sent_early(&self) -> (usize, usize) {
+        self.sent_early
     }
 
     /// The encoder that is kept: the online one.
@@ -166,6 +209,14 @@ impl Byol {
             for side in &mut self.sides {
                 side.zero_gradient()?;
             }
+        }
+        let mut share = share;
+        if let Some(reduction) = &self.reduction {
+            // With the last batch of a step the sums may leave.
+            if (self.waiting + 1) as f64 * share > 1.0 - 1e-9 {
+                reduction.arm();
+            }
+            share /= reduction.ranks as f64;
         }
         let readings = match &self.helper {
             Some(helper) => helper.learn(&mut self.sides, first, second, share)?,
@@ -205,6 +256,12 @@ impl Byol {
     /// The summed flat gradients of encoder, projector and predictor. They lie in the first lane: to be taken once.
     fn gradients(&mut self) -> Result<[Tensor; 3]> {
         let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
+        if let Some(reduction) = &self.reduction {
+            self.sent_early = (reduction.finish()?, reduction.buckets);
+            let [a, b, c] = first.learning();
+            let flat = |lane: &mut Lane| Ok::<_, Error>(lane.gather_gradient()?.shallow_clone());
+            return Ok([flat(a)?, flat(b)?, flat(c)?]);
+        }
         let mut sums = Vec::with_capacity(3);
         for (a, b) in first.learning().into_iter().zip(second.learning()) {
             let sum = a.gather_gradient()?;
@@ -337,6 +394,16 @@ impl Side {
             target_encoder: target.encoder.lane()?,
             target_projector: target.projector.lane()?,
         })
+    }
+
+    fn all(&mut self) -> [&mut Lane; 5] {
+        [
+            &mut self.encoder,
+            &mut self.projector,
+            &mut self.predictor,
+            &mut self.target_encoder,
+            &mut self.target_projector,
+        ]
     }
 
     fn learning(&mut self) -> [&mut Lane; 3] {

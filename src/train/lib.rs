@@ -5,12 +5,15 @@
 
 pub mod augment;
 pub mod byol;
+mod c10d;
 pub mod canvas;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod distributed;
 pub mod error;
 pub mod evaluation;
+pub mod launch;
 pub mod loader;
 pub mod metrics;
 pub mod monitor;
@@ -19,9 +22,11 @@ mod network_tensor;
 pub mod optimizer;
 pub mod plot;
 pub mod pretrain;
+mod reduction;
 pub mod resample;
 pub mod schedule;
 pub mod views;
+mod watch;
 
 /// The binding to libtorch, of the version that this crate's types are made of.
 pub use ::tch;

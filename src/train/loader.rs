@@ -39,6 +39,8 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Threads that prepare batches; 0 is as many as the machine offers.
     pub threads: usize,
+    /// Which part of every batch is made here: this rank, and how many ranks there are. `(0, 1)` is all of it.
+    pub part: (usize, usize),
     /// Bytes that decoded pictures may take in memory.
     pub memory: u64,
 }
@@ -188,7 +190,8 @@ impl Shared {
     }
 
     fn prepare(&self, step: u64) -> Result<Batch> {
-        let LoaderOptions { size, channels, batch: count, seed, .. } = self.options;
+        let LoaderOptions { size, channels, batch, seed, part: (part, parts), .. } = self.options;
+        let count = batch / parts;
         let (epoch, place) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
         let order = order(seed, epoch, self.pictures.len());
         let values = channels * size * size;
@@ -202,7 +205,7 @@ impl Shared {
         batch.first.resize(count * values, 0.0);
         batch.second.resize(count * values, 0.0);
         batch.indices.clear();
-        batch.indices.extend_from_slice(&order[place * count..][..count]);
+        batch.indices.extend_from_slice(&order[place * batch + part * count..][..count]);
         let Batch { first, second, indices, .. } = &mut batch;
         self.pool.install(|| {
             let views = first.par_chunks_exact_mut(values).zip(second.par_chunks_exact_mut(values));
@@ -249,6 +252,11 @@ fn check(dataset: &Dataset, options: &LoaderOptions) -> Result<()> {
     }
     if *batch == 0 {
         return Err(Error::setting("batch", batch, "a batch needs at least one picture"));
+    }
+    let (part, parts) = options.part;
+    if part >= parts || !batch.is_multiple_of(parts) {
+        let why = format!("part {part} of {parts} needs a batch that {parts} divides");
+        return Err(Error::setting("batch_size", batch, why));
     }
     if *batch > dataset.len() {
         let (path, found) = (dataset.path().to_owned(), dataset.len());

@@ -12,6 +12,8 @@
 use crate::byol::{Byol, Options, Predefined, Reading, Report};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::RunConfig;
+use crate::device::Choice;
+use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
@@ -161,30 +163,78 @@ pub fn pretrain(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    run(config, folder, start, observer, stop, None)
+}
+
+/// As [`pretrain`], together with other ranks: each takes its part of every batch, and rank 0 alone has a run folder,
+/// an observer that hears, and a checkpoint. All end when one does.
+///
+/// # Errors
+/// As [`pretrain`]; [`Error::Ranks`] names a rank that was lost.
+pub fn pretrain_with(
+    ranks: &Ranks,
+    config: &RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let outcome = run(config, folder, start, observer, stop, Some(ranks));
+    outcome.and_then(|outcome| ranks.finish().map(|()| outcome)).map_err(|error| ranks.explain(error))
+}
+
+fn run(
+    config: &RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    ranks: Option<&Ranks>,
+) -> Result<Outcome> {
     config.check()?;
-    check_folder(folder, start)?;
+    let first = ranks.is_none_or(|ranks| ranks.rank() == 0);
+    let mut silent = Silent;
+    let observer = if first { observer } else { &mut silent };
+    if first {
+        check_folder(folder, start)?;
+    }
     let data = open_data(config)?;
     observer.on_message(&format!("Data: {}.", data.describe()));
     let mut config = resolve(config, &data)?;
     let plan = config.plan(data.len())?;
     let (encoder, file) = encoder(&mut config, folder, start)?;
     let config = &config;
-    let found = device::open(config.device)?;
+    let found = match ranks {
+        Some(ranks) => open_device_of(ranks, config.device)?,
+        None => device::open(config.device)?,
+    };
     observer.on_message(&found.sentence);
+    if let Some(ranks) = ranks {
+        observer.on_message(&ranks.describe());
+        same_run(ranks, config, data.len())?;
+    }
 
     let checkpoint = match start {
-        Start::Resume => Some(load_checkpoint(config, folder, data.len())?),
-        Start::Fresh | Start::Overwrite => None,
+        Start::Resume if first => Some(load_checkpoint(config, folder, data.len())?),
+        Start::Fresh | Start::Overwrite | Start::Resume => None,
     };
-    let threads = if config.threads == 0 { available_threads() } else { config.threads };
+    let threads = match (config.threads, ranks) {
+        (0, ranks) => (available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
+        (threads, _) => threads,
+    };
     let mut byol = create(config, encoder, found.device, threads)?;
-    let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
-    let evaluation = Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?;
+    let mut options = loader_options(config, threads)?;
+    options.part = ranks.map_or((0, 1), |ranks| (ranks.rank(), ranks.count()));
+    let mut loader = Loader::new(&data, options)?;
+    let evaluation =
+        if first { Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)? } else { None };
 
-    prepare_folder(folder, start)?;
-    byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
-    if let Some(file) = file {
-        byol_model::file::write_atomic(&folder.join(ARCHITECTURE_FILE), &file)?;
+    if first {
+        prepare_folder(folder, start)?;
+        byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
+        if let Some(file) = file {
+            byol_model::file::write_atomic(&folder.join(ARCHITECTURE_FILE), &file)?;
+        }
     }
     let mut done = 0;
     if let Some(checkpoint) = checkpoint {
@@ -201,10 +251,22 @@ pub fn pretrain(
             ));
         }
     }
-    let mut metrics = Metrics::open(&folder.join(METRICS_FILE), done)?;
+    if let Some(ranks) = ranks {
+        byol.join(ranks)?;
+        done = ranks.number_from_first(done as u64)? as usize;
+    }
+    let mut metrics = if first { Some(Metrics::open(&folder.join(METRICS_FILE), done)?) } else { None };
     let epoch_of = |step: usize| (step * config.accumulate) as f64 / plan.batches_per_epoch as f64;
     let save = |byol: &Byol, step: usize| -> Result<PathBuf> {
         let path = folder.join(CHECKPOINT_FILE);
+        if let Some(ranks) = ranks {
+            for (name, network) in byol.networks() {
+                ranks.agree(name, network.values())?;
+            }
+        }
+        if !first {
+            return Ok(path);
+        }
         let (tensors, optimizer_steps) = byol.state()?;
         // A loss is told one step late: what it says about is already in the weights.
         if tensors.values().any(|t| t.data.iter().any(|v| !v.is_finite())) {
@@ -227,8 +289,13 @@ pub fn pretrain(
 
     let (mut loss, mut knn) = (None, None);
     let mut clock = Clock::new(config.pictures_per_step());
+    // Ranks stop together: after each report all know whether one of them was asked to.
+    let mut stopping = stop.load(Ordering::Relaxed);
+    if let Some(ranks) = ranks {
+        stopping = ranks.sum([f64::from(u8::from(stopping))])? != [0.0];
+    }
     while done < plan.steps {
-        if stop.load(Ordering::Relaxed) {
+        if stopping || (ranks.is_none() && stop.load(Ordering::Relaxed)) {
             let checkpoint = save(&byol, done)?;
             observer.on_checkpoint(done, &checkpoint);
             return Ok(Outcome::Interrupted { step: done, checkpoint });
@@ -251,7 +318,13 @@ pub fn pretrain(
         // What it said.
         let last = done == plan.steps;
         if found.device == Device::Cpu || done.is_multiple_of(CUDA_REPORT_STEPS) || last {
-            let Report { loss: now, embedding_std } = mean(&readings)?;
+            let Report { loss: mut now, mut embedding_std } = mean(&readings)?;
+            if let Some(ranks) = ranks {
+                let asked = f64::from(u8::from(stop.load(Ordering::Relaxed)));
+                let sums = ranks.sum([now, embedding_std, asked])?;
+                let count = ranks.count() as f64;
+                (now, embedding_std, stopping) = (sums[0] / count, sums[1] / count, sums[2] > 0.0);
+            }
             if !now.is_finite() {
                 return Err(Error::Diverged { step: done, loss: now, learning_rate });
             }
@@ -268,7 +341,9 @@ pub fn pretrain(
                 images_per_second,
                 eta_seconds: ((plan.steps - done) * config.pictures_per_step()) as f64 / images_per_second,
             };
-            metrics.write(&Line::step(&report))?;
+            if let Some(metrics) = &mut metrics {
+                metrics.write(&Line::step(&report))?;
+            }
             observer.on_step(&report);
         }
 
@@ -288,7 +363,9 @@ pub fn pretrain(
                     k: evaluation.k(),
                     pictures: evaluation.queries(),
                 };
-                metrics.write(&Line::evaluation(&report))?;
+                if let Some(metrics) = &mut metrics {
+                    metrics.write(&Line::evaluation(&report))?;
+                }
                 observer.on_evaluation(&report);
                 Ok(())
             })?;
@@ -299,7 +376,7 @@ pub fn pretrain(
         }
     }
 
-    let encoder = export(config, &byol, folder, done, data.len())?;
+    let encoder = if first { export(config, &byol, folder, done, data.len())? } else { folder.join(ENCODER_FILE) };
     Ok(Outcome::Finished(Summary {
         steps: done,
         epochs: epoch_of(done),
@@ -308,6 +385,39 @@ pub fn pretrain(
         images_per_second: clock.overall(),
         encoder,
     }))
+}
+
+/// A rank's own CUDA device, where CUDA is there and none was named.
+fn open_device_of(ranks: &Ranks, choice: Choice) -> Result<device::Found> {
+    match (choice, device::open(choice)?) {
+        (Choice::Auto, found) if found.device != Device::Cpu => device::open(Choice::Cuda(ranks.local().0)),
+        (_, found) => Ok(found),
+    }
+}
+
+/// Refuses ranks that would not train the same.
+fn same_run(ranks: &Ranks, config: &RunConfig, pictures: usize) -> Result<()> {
+    let count = ranks.count();
+    let divides = config.batch_size.is_multiple_of(count);
+    let text = serde_json::to_string(config).map_err(|e| Error::setting("run file", "this run", e.to_string()))?;
+    let of_first = serde_json::from_str(&ranks.text_from_first(&text)?)
+        .map_err(|e| Error::setting("run file", "rank 0's", e.to_string()))?;
+    let pictures_of_first = ranks.number_from_first(pictures as u64)? as usize;
+    if !divides {
+        let why = format!("is the batch of all ranks together, so {count} ranks must divide it");
+        return Err(Error::setting("batch_size", config.batch_size, why));
+    }
+    if pictures != pictures_of_first {
+        let why = format!("there are {pictures} pictures, but rank 0 has {pictures_of_first}");
+        return Err(Error::Data { path: config.data.path.clone(), why });
+    }
+    config.check_resumable(&of_first).map_err(|error| match error {
+        Error::Changed { key, recorded, found } => {
+            let why = format!("{key} is {found} on rank {} and {recorded} on rank 0", ranks.rank());
+            Error::Ranks { why }
+        }
+        other => other,
+    })
 }
 
 /// The training part of the data, or its first pictures.
@@ -375,6 +485,7 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         std: contract.std,
         views: config.views()?,
         batch: config.batch_size,
+        part: (0, 1),
         seed: config.seed,
         threads,
         memory: loader::MEMORY,
