@@ -329,6 +329,7 @@ fn options(channels: usize, size: usize, batch: usize) -> LoaderOptions {
         seed: 11,
         threads: 1,
         memory: 1 << 30,
+        window: None,
     }
 }
 

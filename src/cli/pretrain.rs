@@ -121,6 +121,9 @@ struct TrainingArgs {
     /// Only the first so many pictures.
     #[arg(long, value_name = "N")]
     images: Option<usize>,
+    /// Stream tar or Parquet files front to back and shuffle within so many pictures, instead of all.
+    #[arg(long, value_name = "PICTURES")]
+    shuffle_window: Option<usize>,
     /// A checkpoint every so many epochs.
     #[arg(long, value_name = "EPOCHS")]
     checkpoint_epochs: Option<f64>,
@@ -183,6 +186,9 @@ impl TrainingArgs {
         set(&self.tau, &mut config.ema.tau_base);
         if self.images.is_some() {
             config.data.images = self.images;
+        }
+        if self.shuffle_window.is_some() {
+            config.data.shuffle_window = self.shuffle_window;
         }
         set(&self.checkpoint_epochs, &mut config.checkpoint_epochs);
         set(&self.evaluation_epochs, &mut config.evaluation_epochs);

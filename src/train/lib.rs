@@ -25,6 +25,7 @@ pub mod pretrain;
 mod reduction;
 pub mod resample;
 pub mod schedule;
+mod stream;
 pub mod views;
 mod watch;
 

@@ -224,7 +224,10 @@ fn run(
     };
     let mut byol = create(config, encoder, found.device, threads)?;
     let mut options = loader_options(config, threads)?;
-    options.part = ranks.map_or((0, 1), |ranks| (ranks.rank(), ranks.count()));
+    if let Some(ranks) = ranks {
+        options.part = (ranks.rank(), ranks.count());
+        options.memory /= ranks.local().1 as u64;
+    }
     let mut loader = Loader::new(&data, options)?;
     let evaluation =
         if first { Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)? } else { None };
@@ -489,6 +492,7 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         seed: config.seed,
         threads,
         memory: loader::MEMORY,
+        window: config.data.shuffle_window,
     })
 }
 
