@@ -12,6 +12,7 @@ use byol_train::plot::{plot_run, read_metrics};
 use byol_train::pretrain::{
     EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain, pretrain_with,
 };
+use byol_train::profile;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::error::Error;
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// Go on from the folder's checkpoint.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
+    /// Record where the time goes: a table, and a trace for chrome://tracing or ui.perfetto.dev in this file.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Overwrite a run that is in the folder.
     #[arg(long)]
     force: bool,
@@ -212,11 +216,19 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     };
     let stop = stop_at_ctrl_c()?;
     let mut teller = Teller { output, bar: None, told: Instant::now() };
+    if arguments.profile.is_some() {
+        profile::start();
+    }
     let outcome = match Launch::from_environment()? {
-        None => pretrain(&config, &arguments.out, start, &mut teller, &stop)?,
+        None => {
+            let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
+            write_profile(arguments.profile.as_deref(), 0, output)?;
+            outcome
+        }
         Some(launch) => {
             let ranks = Ranks::join(launch, arguments.ranks.limits())?;
             let outcome = pretrain_with(&ranks, &config, &arguments.out, start, &mut teller, &stop)?;
+            write_profile(arguments.profile.as_deref(), ranks.rank(), output)?;
             if ranks.rank() != 0 {
                 let interrupted = matches!(outcome, Outcome::Interrupted { .. });
                 return Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS });
@@ -257,6 +269,21 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Writes and shows where the time went, if that was asked for; each rank has a file of its own.
+fn write_profile(file: Option<&Path>, rank: usize, output: &Output) -> Result<(), byol_train::Error> {
+    let (Some(file), Some(recorded)) = (file, profile::finish()) else { return Ok(()) };
+    if rank == 0 {
+        recorded.write(file, rank)?;
+        output.say(&recorded.table());
+        return Ok(());
+    }
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".rank{rank}"));
+    let mut file = file.with_file_name(name);
+    file.set_extension("json");
+    recorded.write(&file, rank)
 }
 
 /// True once Ctrl-C or a termination signal came. A second one ends the program at once.

@@ -8,6 +8,7 @@ use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
+use crate::profile;
 use crate::reduction::Reduction;
 use byol_model::graph::Graph;
 use byol_model::mlp::{MlpConfig, mlp};
@@ -222,6 +223,7 @@ impl Byol {
             Some(helper) => helper.learn(&mut self.sides, first, second, share)?,
             None => learn_in_turn(&mut self.sides, &first, &second, share)?,
         };
+        let _span = profile::span("statistics");
         for side in &self.sides {
             self.online.encoder.absorb(&side.encoder)?;
             self.online.projector.absorb(&side.projector)?;
@@ -239,7 +241,10 @@ impl Byol {
     /// # Errors
     /// [`Error::Torch`].
     pub fn update(&mut self, learning_rate: f64, tau: f64) -> Result<()> {
+        let span = profile::span("gradients");
         let mut gradients = self.gradients()?;
+        drop(span);
+        let span = profile::span("optimiser");
         let networks = [&self.online.encoder, &self.online.projector, &self.online.predictor];
         let rates = [learning_rate, learning_rate, learning_rate * self.predictor_rate];
         for (((optimizer, network), gradient), rate) in
@@ -247,6 +252,8 @@ impl Byol {
         {
             optimizer.step(network, gradient, rate)?;
         }
+        drop(span);
+        let _span = profile::span("EMA");
         self.target.encoder.follow(&self.online.encoder, tau)?;
         self.target.projector.follow(&self.online.projector, tau)?;
         self.waiting = 0;
@@ -416,14 +423,19 @@ impl Side {
 
     /// The target's projection of this side's view.
     fn project(&self, view: &Tensor) -> Result<Tensor> {
+        let _span = profile::span("target forward");
         tch::no_grad(|| self.target_projector.forward(&self.target_encoder.forward(view, Mode::Train)?, Mode::Train))
     }
 
     /// Predicts the other side's projection from this side's view, and adds the gradient.
     fn predict(&mut self, view: &Tensor, other: impl FnOnce() -> Result<Tensor>, share: f64) -> Result<Reading> {
+        let span = profile::span("forward");
         let projection = self.projector.forward(&self.encoder.forward(view, Mode::Train)?, Mode::Train)?;
         let prediction = self.predictor.forward(&projection, Mode::Train)?;
-        let loss = regression_loss(&prediction, &other()?)?;
+        drop(span);
+        let other = other()?;
+        let span = profile::span("backward");
+        let loss = regression_loss(&prediction, &other)?;
         if share == 1.0 {
             loss.f_backward()?
         } else {
@@ -432,6 +444,7 @@ impl Side {
         for lane in self.learning() {
             lane.gather_gradient()?;
         }
+        drop(span);
         tch::no_grad(|| {
             let dimension = projection.size().last().copied().unwrap_or(1) as f64;
             let deviation = normalise(&projection)?.f_std_dim([0i64].as_slice(), false, false)?;

@@ -22,6 +22,7 @@ mod network_tensor;
 pub mod optimizer;
 pub mod plot;
 pub mod pretrain;
+pub mod profile;
 mod reduction;
 pub mod resample;
 pub mod schedule;

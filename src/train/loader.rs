@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use crate::augment::{Draw, Random, ViewsConfig};
 use crate::canvas::Canvas;
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::resample::Source;
 use crate::stream::{Held, Streams};
 
@@ -219,10 +220,12 @@ impl Shared {
         batch.indices.clear();
         batch.indices.extend_from_slice(&order[place * batch + part * count..][..count]);
         if let Pictures::Streamed { dataset, streams, reading } = &self.pictures {
+            let _span = profile::span("read");
             let mut reading = reading.lock().map_err(|_| Error::Thread("loader"))?;
             reading.turn_to(self, dataset, streams, epoch, streams.window(place))?;
         }
         let Batch { first, second, indices, .. } = &mut batch;
+        let _span = profile::span("views");
         self.pool.install(|| {
             let views = first.par_chunks_exact_mut(values).zip(second.par_chunks_exact_mut(values));
             views.zip(indices.par_iter()).try_for_each(|((first, second), &index)| {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
 use crate::metrics::{Line, Metrics};
-use crate::{device, network};
+use crate::{device, network, profile};
 use byol_model::dataset::{Dataset, Split};
 use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
 use byol_model::mlp::mlp;
@@ -307,10 +307,14 @@ fn run(
         let (learning_rate, tau) = (plan.learning_rate.at(done), plan.tau.at(done));
         let mut readings = Vec::with_capacity(config.accumulate);
         for batch in done * config.accumulate..(done + 1) * config.accumulate {
+            let span = profile::span("load");
             let batch = loader.batch(batch as u64)?;
+            drop(span);
+            let span = profile::span("upload");
             let shape = byol.encoder().graph().input_shape();
             let view = |values: &[f32]| network::input(values, shape, found.device);
             let (first, second) = (view(&batch.first)?, view(&batch.second)?);
+            drop(span);
             loader.give_back(batch);
             readings.push(byol.learn(first, second, 1.0 / config.accumulate as f64)?);
         }
@@ -321,6 +325,7 @@ fn run(
         // What it said.
         let last = done == plan.steps;
         if found.device == Device::Cpu || done.is_multiple_of(CUDA_REPORT_STEPS) || last {
+            let _span = profile::span("report");
             let Report { loss: mut now, mut embedding_std } = mean(&readings)?;
             if let Some(ranks) = ranks {
                 let asked = f64::from(u8::from(stop.load(Ordering::Relaxed)));
@@ -356,6 +361,7 @@ fn run(
             && config.evaluation_epochs > 0.0
             && (due(plan.evaluate_every) || last)
         {
+            let _span = profile::span("monitors");
             clock.pause(|| -> Result<()> {
                 let accuracy = evaluation.accuracy(|pictures| features(&byol, pictures, found.device))?;
                 knn = Some(accuracy);
@@ -374,7 +380,9 @@ fn run(
             })?;
         }
         if due(plan.checkpoint_every) || last {
+            let span = profile::span("checkpoint");
             let path = clock.pause(|| save(&byol, done))?;
+            drop(span);
             observer.on_checkpoint(done, &path);
         }
     }
