@@ -280,10 +280,8 @@ fn write_profile(file: Option<&Path>, rank: usize, output: &Output) -> Result<()
         return Ok(());
     }
     let mut name = file.file_stem().unwrap_or_default().to_owned();
-    name.push(format!(".rank{rank}"));
-    let mut file = file.with_file_name(name);
-    file.set_extension("json");
-    recorded.write(&file, rank)
+    name.push(format!(".rank{rank}.json"));
+    recorded.write(&file.with_file_name(name), rank)
 }
 
 /// True once Ctrl-C or a termination signal came. A second one ends the program at once.

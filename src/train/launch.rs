@@ -37,7 +37,7 @@ struct Names {
 }
 
 /// In the order in which they are looked for: `mpirun` inside a SLURM job sets both.
-const LAUNCHERS: [Names; 4] = [
+static LAUNCHERS: [Names; 4] = [
     Names {
         launcher: "torchrun",
         rank: "RANK",

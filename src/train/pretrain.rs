@@ -194,7 +194,7 @@ fn run(
     config.check()?;
     let first = ranks.is_none_or(|ranks| ranks.rank() == 0);
     let mut silent = Silent;
-    let observer = if first { observer } else { &mut silent };
+    let observer: &mut dyn Observer = if first { observer } else { &mut silent };
     if first {
         check_folder(folder, start)?;
     }
@@ -411,7 +411,7 @@ fn same_run(ranks: &Ranks, config: &RunConfig, pictures: usize) -> Result<()> {
     let count = ranks.count();
     let divides = config.batch_size.is_multiple_of(count);
     let text = serde_json::to_string(config).map_err(|e| Error::setting("run file", "this run", e.to_string()))?;
-    let of_first = serde_json::from_str(&ranks.text_from_first(&text)?)
+    let of_first: RunConfig = serde_json::from_str(&ranks.text_from_first(&text)?)
         .map_err(|e| Error::setting("run file", "rank 0's", e.to_string()))?;
     let pictures_of_first = ranks.number_from_first(pictures as u64)? as usize;
     if !divides {

@@ -106,6 +106,6 @@ mod tests {
         assert_eq!(parts(1), [(35, 135), (30, 35), (10, 30), (0, 10), (135, 142)]);
         assert_eq!(parts(1000), [(0, 135), (135, 142)]);
         assert_eq!(cut([(0, 4)].into_iter(), 4, 8), [(0, 4)]);
-        assert_eq!(cut([].into_iter(), 0, 8), []);
+        assert!(cut([].into_iter(), 0, 8).is_empty());
     }
 }
