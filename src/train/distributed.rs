@@ -161,7 +161,8 @@ impl Ranks {
     /// [`Error::Ranks`]; [`Error::Collective`].
     pub fn agree(&self, what: &str, tensor: &Tensor) -> Result<()> {
         // Compared whole: a checksum would depend on how many threads sum it.
-        let first = tensor.f_copy()?;
+        let mut first = tensor.f_zeros_like()?;
+        first.f_copy_(tensor)?;
         self.from_first(&first)?;
         let same = tensor.f_equal(&first)?;
         let [differ] = self.sum([f64::from(u8::from(!same))])?;
