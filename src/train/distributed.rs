@@ -27,7 +27,7 @@ pub struct Ranks {
     lanes: [Arc<Group>; 2],
     gradients: Arc<Group>,
     watch: Watch,
-    _store: Store,
+    store: Store,
     name: String,
     /// Bytes of a gradient's bucket.
     pub bucket_bytes: usize,
@@ -78,7 +78,7 @@ impl Ranks {
             |what: &str| Ok::<_, Error>(Arc::new(Group::open(&store, &format!("{prefix}/{what}"), place, patience)?));
         let lanes = [open("lane0")?, open("lane1")?];
         let gradients = open("gradients")?;
-        Ok(Ranks { launch, limits, lanes, gradients, watch, _store: store, name: own, bucket_bytes: BUCKET_BYTES })
+        Ok(Ranks { launch, limits, lanes, gradients, watch, store, name: own, bucket_bytes: BUCKET_BYTES })
     }
 
     /// This rank, from 0.
@@ -183,7 +183,11 @@ impl Ranks {
             let patience = self.limits.silence + 4 * self.watch.interval();
             return match self.watch.verdict(patience) {
                 Some(why) => Error::Ranks { why },
-                None => error,
+                None => {
+                    // Nothing may wait for an answer any more.
+                    self.store.abandon();
+                    error
+                }
             };
         }
         self.watch.fail(&format!("{} ended: {text}", self.name));
