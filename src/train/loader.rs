@@ -203,8 +203,8 @@ impl Shared {
     }
 
     fn prepare(&self, step: u64) -> Result<Batch> {
-        let LoaderOptions { size, channels, batch, seed, part: (part, parts), .. } = self.options;
-        let count = batch / parts;
+        let LoaderOptions { size, channels, batch: whole, seed, part: (part, parts), .. } = self.options;
+        let count = whole / parts;
         let (epoch, place) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
         let order = self.order(epoch);
         let values = channels * size * size;
@@ -218,7 +218,7 @@ impl Shared {
         batch.first.resize(count * values, 0.0);
         batch.second.resize(count * values, 0.0);
         batch.indices.clear();
-        batch.indices.extend_from_slice(&order[place * batch + part * count..][..count]);
+        batch.indices.extend_from_slice(&order[place * whole + part * count..][..count]);
         if let Pictures::Streamed { dataset, streams, reading } = &self.pictures {
             let _span = profile::span("read");
             let mut reading = reading.lock().map_err(|_| Error::Thread("loader"))?;
