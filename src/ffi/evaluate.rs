@@ -96,7 +96,7 @@ pub unsafe extern "C" fn byol_head_evaluate(
             check_rows(&head, features)?;
             // As many as the caller has rows: memory that may be refused.
             let mut probabilities: Vec<f32> = pointer::reserved(span(rows, classes, classes)?, "the probabilities")?;
-            for (_, chunk) in head::chunks(features) {
+            for (_, chunk) in head::chunks(features, classes) {
                 probabilities.extend(head.probabilities(chunk)?);
             }
             let probabilities = ArrayView2::from_shape((rows, classes), &probabilities).map_err(Fault::argument)?;

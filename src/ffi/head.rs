@@ -288,7 +288,7 @@ pub unsafe extern "C" fn byol_head_logits(
             let features = matrix(features, rows, columns, row_stride)?;
             let logits = table(logits, rows, head.classes(), logits_len, "logits")?;
             check_rows(&head, features)?;
-            for (first, chunk) in chunks(features) {
+            for (first, chunk) in chunks(features, head.classes()) {
                 let scores = head.logits(chunk)?;
                 copy(logits, first * head.classes(), scores.iter().copied());
             }
@@ -418,7 +418,7 @@ impl Predictions<'_> {
 
     /// Writes the predictions of all rows but those that were refused.
     fn write(mut self, head: &Head, features: ArrayView2<f32>, status: Option<&[byol_status]>) -> Result<()> {
-        for (first, chunk) in chunks(features) {
+        for (first, chunk) in chunks(features, head.classes()) {
             let probabilities = head.probabilities(chunk)?;
             for (row, probabilities) in (first..).zip(probabilities.outer_iter()) {
                 if status.is_some_and(|status| status[row] != BYOL_OK) {
@@ -462,12 +462,14 @@ fn check(head: &Head, encoder: &byol_serve::encoder::Encoder) -> Result<()> {
     Ok(())
 }
 
-/// Rows in pieces, so that what is computed from them needs little memory; each with the number of its first row.
-pub(crate) fn chunks(features: ArrayView2<f32>) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
-    const ROWS: usize = 1024;
+/// Rows in pieces whose scores take at most 256 KiB, or one row's, whatever the caller's number of rows; each with the
+/// number of its first row.
+pub(crate) fn chunks(features: ArrayView2<f32>, classes: usize) -> impl Iterator<Item = (usize, ArrayView2<f32>)> {
+    const SCORES: usize = 1 << 16;
     let rows = features.nrows();
-    (0..rows).step_by(ROWS).map(move |first| {
-        let end = (first + ROWS).min(rows);
+    let step = (SCORES / classes.max(1)).clamp(1, 1024);
+    (0..rows).step_by(step).map(move |first| {
+        let end = (first + step).min(rows);
         (first, features.slice_move(ndarray::s![first..end, ..]))
     })
 }

@@ -37,7 +37,9 @@ int posix_memalign(void **p, size_t alignment, size_t size)
     return (*p = memalign(alignment, size)) ? 0 : ENOMEM;
 }
 
-enum { ROWS = 4000, COLUMNS = 64 };
+/* So many that what grows with them (probabilities, 2.4 MB) is told apart from what does not (a piece's scores, and what a
+ * matrix product packs, whose size differs from processor to processor). */
+enum { ROWS = 200000, COLUMNS = 16, GROWING = 512 << 10 };
 
 static struct pictures set;
 static float rows[ROWS * COLUMNS], probabilities[ROWS * CLASSES];
@@ -164,7 +166,7 @@ static void try_all(const char *what, byol_status (*work)(void), size_t size, in
     printf("%s, allocations of %zu bytes and more: %ld tried, %ld NO_MEMORY, %ld other errors, %ld without harm, %ld aborted, "
            "%ld ended by SIGSEGV inside ONNX Runtime\n",
            what, size, tried, no_memory, typed, harmless, aborted, segv);
-    CHECK(tried > 0 || size > 1);
+    CHECK(tried > 0);
     CHECK(may_abort || aborted == 0);
 }
 
@@ -196,7 +198,7 @@ int main(int argc, char **argv)
     try_all("open an encoder", open_encoder, 1, 1);
     try_all("fit", fit, 1, 1);
     /* What the caller's sizes decide must not abort. */
-    try_all("predict and evaluate", predict, 20000, 0);
+    try_all("predict and evaluate", predict, GROWING, 0);
     try_all("extract", extract, 4096, 1);
     return check_failures != 0;
 }
