@@ -53,6 +53,7 @@ fn loader(data: &Dataset, rank: usize) -> Loader {
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
         views: ViewsConfig { first: Vec::new(), second: Vec::new() },
+        single: false,
         batch: BATCH,
         part: (rank, RANKS),
         seed: 5,
