@@ -4,22 +4,18 @@
 //! |---|---|
 //! | `run.toml` | every setting, resolved |
 //! | `metrics.jsonl` | one line a step, and one an evaluation |
-//! | `events.out.tfevents.*` | the same for TensorBoard, a file for each start |
 //! | `checkpoint.safetensors` | the whole state; `resume` continues from it |
 //! | `architecture.onnx` | the encoder as it began, where it was read from an ONNX file |
 //! | `encoder.onnx` | the encoder to serve, with its input contract |
 //! | `encoder.safetensors`, `projector...`, `predictor...`, `target...` | the weights by name |
 
-use crate::byol::{Byol, Options, Predefined, Reading};
+use crate::byol::{Byol, Options, Predefined, Reading, Report};
 use crate::checkpoint::{Checkpoint, Progress};
-use crate::config::{OnCollapse, RunConfig};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
-use crate::metrics::{self, Line, Metrics};
-use crate::probe::Probe;
-use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
-use crate::tensorboard::{self, EventFile};
+use crate::metrics::{Line, Metrics};
 use crate::{device, network};
 use byol_model::dataset::{Dataset, Split};
 use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
@@ -88,8 +84,6 @@ pub struct Summary {
     pub loss: Option<f64>,
     /// Last k-NN accuracy, where the data have labels.
     pub knn: Option<f64>,
-    /// Last accuracy of the online linear probe.
-    pub probe: Option<f64>,
     /// Pictures a second, of the steps alone.
     pub images_per_second: f64,
     /// The encoder to serve.
@@ -111,8 +105,8 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Tau of the step.
     pub tau: f64,
-    /// How far the online projections of the first view are from being all the same.
-    pub embeddings: EmbeddingStatistics,
+    /// Collapse signal: near 1 is healthy, near 0 is collapsed.
+    pub embedding_std: f64,
     /// Pictures a second, lately.
     pub images_per_second: f64,
     /// Seconds until the end at that speed.
@@ -130,8 +124,6 @@ pub struct EvaluationReport {
     pub knn: f64,
     /// Neighbours asked.
     pub k: usize,
-    /// Share of the same pictures whose class the online linear probe names.
-    pub probe: Option<f64>,
     /// Pictures asked about.
     pub pictures: usize,
 }
@@ -160,8 +152,8 @@ impl Observer for Silent {}
 /// # Errors
 /// Before the first step: [`Error::Setting`] and its kin for the configuration, [`Error::Model`] or [`Error::Data`] for
 /// the data, [`Error::Device`], [`Error::RunExists`], [`Error::Io`] for a folder that cannot be written, and when
-/// resuming [`Error::NothingToResume`], [`Error::Checkpoint`], [`Error::Changed`]. Later: [`Error::Diverged`],
-/// [`Error::Collapsed`], and what reading pictures or writing files can give.
+/// resuming [`Error::NothingToResume`], [`Error::Checkpoint`], [`Error::Changed`]. Later: [`Error::Diverged`], and what
+/// reading pictures or writing files can give.
 pub fn pretrain(
     config: &RunConfig,
     folder: &Path,
@@ -187,19 +179,7 @@ pub fn pretrain(
     let threads = if config.threads == 0 { available_threads() } else { config.threads };
     let mut byol = create(config, encoder, found.device, threads)?;
     let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
-    let evaluation = if config.evaluation_epochs > 0.0 {
-        Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?
-    } else {
-        None
-    };
-    let mut probe = match (&evaluation, data.labels()) {
-        (Some(evaluation), Some(labels)) if config.evaluation_probe => {
-            let dimension = byol.encoder().graph().dimension();
-            let (rule, seed) = (config.rule(), config.seed.wrapping_add(3));
-            Some(Probe::new(dimension, labels, evaluation.held_out(), rule, found.device, seed)?)
-        }
-        _ => None,
-    };
+    let evaluation = Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?;
 
     prepare_folder(folder, start)?;
     byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
@@ -208,14 +188,8 @@ pub fn pretrain(
     }
     let mut done = 0;
     if let Some(checkpoint) = checkpoint {
-        let optimizer_steps = checkpoint.progress.optimizer_steps;
-        byol.restore(&checkpoint.tensors, optimizer_steps)?;
+        byol.restore(&checkpoint.tensors, checkpoint.progress.optimizer_steps)?;
         done = checkpoint.progress.step;
-        if let Some(probe) = &mut probe
-            && !probe.restore(&checkpoint.tensors, optimizer_steps)?
-        {
-            observer.on_message("The run had no linear probe so far; it begins to learn now.");
-        }
         observer.on_message(&format!("Resuming after step {done} of {}.", plan.steps));
         let here = (device_name(found.device), threads);
         let there = (checkpoint.progress.device, checkpoint.progress.threads);
@@ -228,34 +202,14 @@ pub fn pretrain(
         }
     }
     let mut metrics = Metrics::open(&folder.join(METRICS_FILE), done)?;
-    let mut events = if config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
-    let mut tell = |line: &Line| {
-        metrics.write(line)?;
-        events.as_mut().map_or(Ok(()), |events| events.line(line))
-    };
-    let reported =
-        |step: usize| found.device == Device::Cpu || step.is_multiple_of(CUDA_REPORT_STEPS) || step == plan.steps;
-    let mut sentinel = Sentinel::new((1..=plan.steps).filter(|&step| reported(step)).count());
-    // What an interrupted run had seen counts too.
-    for line in metrics::read(&folder.join(METRICS_FILE))? {
-        if let (Some(spread), Some(cosine), Some(effective_rank)) =
-            (line.embedding_std, line.cosine, line.effective_rank)
-        {
-            sentinel.observe(&EmbeddingStatistics { spread, cosine, effective_rank });
-        }
-    }
-    let mut warned = false;
     let epoch_of = |step: usize| (step * config.accumulate) as f64 / plan.batches_per_epoch as f64;
-    let save = |byol: &Byol, probe: Option<&Probe>, step: usize| -> Result<PathBuf> {
+    let save = |byol: &Byol, step: usize| -> Result<PathBuf> {
         let path = folder.join(CHECKPOINT_FILE);
-        let (mut tensors, optimizer_steps) = byol.state()?;
+        let (tensors, optimizer_steps) = byol.state()?;
         // A loss is told one step late: what it says about is already in the weights.
         if tensors.values().any(|t| t.data.iter().any(|v| !v.is_finite())) {
             let learning_rate = plan.learning_rate.at(step.saturating_sub(1));
             return Err(Error::Diverged { step, loss: f64::NAN, learning_rate });
-        }
-        if let Some(probe) = probe {
-            tensors.extend(probe.state()?);
         }
         let batches = step * config.accumulate;
         let progress = Progress {
@@ -271,11 +225,11 @@ pub fn pretrain(
         Ok(path)
     };
 
-    let (mut loss, mut knn, mut accuracy) = (None, None, None);
+    let (mut loss, mut knn) = (None, None);
     let mut clock = Clock::new(config.pictures_per_step());
     while done < plan.steps {
         if stop.load(Ordering::Relaxed) {
-            let checkpoint = save(&byol, probe.as_ref(), done)?;
+            let checkpoint = save(&byol, done)?;
             observer.on_checkpoint(done, &checkpoint);
             return Ok(Outcome::Interrupted { step: done, checkpoint });
         }
@@ -287,25 +241,17 @@ pub fn pretrain(
             let shape = byol.encoder().graph().input_shape();
             let view = |values: &[f32]| network::input(values, shape, found.device);
             let (first, second) = (view(&batch.first)?, view(&batch.second)?);
-            let share = 1.0 / config.accumulate as f64;
-            let reading = byol.learn(first, second, share)?;
-            if let Some(probe) = &mut probe {
-                probe.learn(&reading[0].features, &batch.indices, share)?;
-            }
             loader.give_back(batch);
-            readings.push(reading);
+            readings.push(byol.learn(first, second, 1.0 / config.accumulate as f64)?);
         }
         byol.update(learning_rate, tau)?;
-        if let Some(probe) = &mut probe {
-            probe.update(learning_rate)?;
-        }
         done += 1;
         clock.step();
 
         // What it said.
         let last = done == plan.steps;
-        if reported(done) {
-            let (now, embeddings) = summarise(&readings)?;
+        if found.device == Device::Cpu || done.is_multiple_of(CUDA_REPORT_STEPS) || last {
+            let Report { loss: now, embedding_std } = mean(&readings)?;
             if !now.is_finite() {
                 return Err(Error::Diverged { step: done, loss: now, learning_rate });
             }
@@ -318,48 +264,37 @@ pub fn pretrain(
                 loss: now,
                 learning_rate,
                 tau,
-                embeddings,
+                embedding_std,
                 images_per_second,
                 eta_seconds: ((plan.steps - done) * config.pictures_per_step()) as f64 / images_per_second,
             };
-            tell(&Line::step(&report))?;
+            metrics.write(&Line::step(&report))?;
             observer.on_step(&report);
-            if sentinel.observe(&embeddings) == Signal::Collapsed && !warned {
-                let collapse = sentinel::collapsed(config, done, plan.steps, &embeddings);
-                match config.on_collapse {
-                    OnCollapse::Stop => return Err(collapse),
-                    OnCollapse::Warn => observer.on_message(&collapse.to_string()),
-                }
-                warned = true;
-            }
         }
 
         // What is due.
         let due = |every: usize| every > 0 && done.is_multiple_of(every);
         if let Some(evaluation) = &evaluation
+            && config.evaluation_epochs > 0.0
             && (due(plan.evaluate_every) || last)
         {
             clock.pause(|| -> Result<()> {
-                let judged = evaluation.features(|pictures| features(&byol, pictures, found.device))?;
-                let queries = judged.queries();
-                let neighbours = judged.knn();
-                knn = Some(neighbours);
-                accuracy = probe.as_ref().map(|p| p.accuracy(queries.features, queries.labels)).transpose()?;
+                let accuracy = evaluation.accuracy(|pictures| features(&byol, pictures, found.device))?;
+                knn = Some(accuracy);
                 let report = EvaluationReport {
                     step: done,
                     epoch: epoch_of(done),
-                    knn: neighbours,
+                    knn: accuracy,
                     k: evaluation.k(),
-                    probe: accuracy,
                     pictures: evaluation.queries(),
                 };
-                tell(&Line::evaluation(&report))?;
+                metrics.write(&Line::evaluation(&report))?;
                 observer.on_evaluation(&report);
                 Ok(())
             })?;
         }
         if due(plan.checkpoint_every) || last {
-            let path = clock.pause(|| save(&byol, probe.as_ref(), done))?;
+            let path = clock.pause(|| save(&byol, done))?;
             observer.on_checkpoint(done, &path);
         }
     }
@@ -370,7 +305,6 @@ pub fn pretrain(
         epochs: epoch_of(done),
         loss,
         knn,
-        probe: accuracy,
         images_per_second: clock.overall(),
         encoder,
     }))
@@ -422,14 +356,8 @@ fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usiz
     let projector = mlp(encoder.graph.dimension(), &config.projector)?;
     let predictor = mlp(projector.dimension(), &config.predictor)?;
     let seed = config.seed;
-    let options = Options {
-        device,
-        threads,
-        rule: config.rule(),
-        predictor_rate: config.optimizer.predictor_learning_rate,
-        projector_rate: config.optimizer.projector_learning_rate,
-        recompute: config.activation_checkpoints,
-    };
+    let options =
+        Options { device, threads, rule: config.rule(), predictor_rate: config.optimizer.predictor_learning_rate };
     Byol::new(
         encoder,
         Predefined::init(projector, seed.wrapping_add(1)),
@@ -446,7 +374,6 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         mean: contract.mean,
         std: contract.std,
         views: config.views()?,
-        single: false,
         batch: config.batch_size,
         seed: config.seed,
         threads,
@@ -462,18 +389,15 @@ fn features(byol: &Byol, pictures: &[f32], device: Device) -> Result<Vec<f32>> {
     Ok(out)
 }
 
-/// Mean loss of the batches of one step, and what the first view's projections of the last one look like.
-fn summarise(readings: &[[Reading; 2]]) -> Result<(f64, EmbeddingStatistics)> {
-    let mut loss = 0.0;
+/// The batches of one step, together.
+fn mean(readings: &[[Reading; 2]]) -> Result<Report> {
+    let mut sum = Report { loss: 0.0, embedding_std: 0.0 };
     for reading in readings {
-        loss += Reading::report(reading)?.loss / readings.len() as f64;
+        let report = Reading::report(reading)?;
+        sum.loss += report.loss / readings.len() as f64;
+        sum.embedding_std += report.embedding_std / readings.len() as f64;
     }
-    let last = readings.last().ok_or(Error::Thread("lane"))?;
-    let projection = last[0].projection.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let width = projection.size().last().map_or(1, |&n| n as usize);
-    let mut values = vec![0f32; projection.numel()];
-    projection.f_copy_data(&mut values, projection.numel())?;
-    Ok((loss, EmbeddingStatistics::of(&values, width)))
+    Ok(sum)
 }
 
 /// The files to keep: the served encoder and all weights.
@@ -527,9 +451,7 @@ fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let probe = folder.join(".byol-probe");
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
-    clear_unfinished(folder)?;
     if start == Start::Overwrite {
-        tensorboard::clear(folder)?;
         let files = [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE, ARCHITECTURE_FILE].into_iter();
         for file in files.chain(WEIGHT_FILES.map(|(file, _)| file)) {
             let path = folder.join(file);
@@ -537,18 +459,6 @@ fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
                 _ => {}
             }
-        }
-    }
-    Ok(())
-}
-
-/// Removes what a process that was killed in the middle of a write left behind.
-fn clear_unfinished(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(".byol-") && name.ends_with(".part") {
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())
