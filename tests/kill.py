@@ -3,10 +3,10 @@
 
 usage: kill.py BYOL [RUNS] [SEED]        (6 runs by default; docs/results.md records 50)
 
-One undisturbed run first. Each other run is killed with SIGKILL after a random part of that time and resumed, up to
-three times, then left to finish. A checkpoint is written at every step, so that many kills fall into a write; each second
-run changes the interval of its checkpoints when it resumes. After each kill the checkpoint that was there must still be
-readable: the resumed run has to begin after a step that is no earlier than any that was announced as saved.
+One undisturbed run first. Each other run is killed with SIGKILL some milliseconds after a random step and resumed, one to
+three times, then left to finish. A checkpoint is written at every step, so that some kills fall into a write; each second
+run changes the interval of its checkpoints when it resumes. After each kill the checkpoint that is there must be whole, and
+the resumed run has to begin after its step.
 Compared are the SHA-256 of all five networks' weights and of encoder.onnx.
 
 Then a full disk while checkpointing, by a limit on the size of files: an error that names the checkpoint, exit code 1, the
@@ -15,9 +15,9 @@ Standard library only; Linux.
 """
 import hashlib
 import json
-import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +26,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = """
+STEPS = 24
+SETTINGS = f"""
 seed = 5
-steps = 24
+steps = {STEPS}
 batch_size = 32
 evaluation_epochs = 1
 evaluation_k = 5
@@ -90,39 +91,59 @@ def position(folder):
     return json.loads(header["__metadata__"]["progress"])["step"]
 
 
-def killed_runs(byol, runs, chance, expected, seconds, base):
+def steps_done(folder):
+    """Lines of the metrics: steps, and a few evaluations."""
+    try:
+        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def kill_once(byol, folder, chance, resume, more):
+    """Starts or resumes, and kills after a random step. False where the run had ended before."""
+    child = subprocess.Popen(command(byol, folder, resume, *more), cwd=ROOT, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    at = chance.randint((position(folder) or 0) + 1, STEPS - 1)
+    while steps_done(folder) < at and child.poll() is None:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.05))
+    child.send_signal(signal.SIGKILL)
+    return child.wait() == -signal.SIGKILL
+
+
+def killed_runs(byol, runs, chance, expected, base):
     kills = in_write = 0
     for number in range(runs):
         folder = base / f"run{number}"
-        resume = False
-        for _ in range(chance.randint(1, 3)):
-            more = ["--checkpoint-epochs", chance.choice(["0.05", "0.2", "1"])] if resume and number % 2 else []
-            child = subprocess.Popen(command(byol, folder, resume, *more), cwd=ROOT, stdout=subprocess.DEVNULL,
-                                     stderr=subprocess.DEVNULL)
-            time.sleep(chance.uniform(0.02, 0.95) * seconds)
-            child.send_signal(signal.SIGKILL)
-            ended = child.wait()
-            if ended == 0:
-                break
-            kills += 1
-            in_write += any(name.name.endswith(".part") for name in folder.glob(".byol-*")) if folder.exists() else 0
+        wanted = chance.randint(1, 3)
+        killed = 0
+        while killed < wanted and (position(folder) or 0) < STEPS - 1:
             resume = position(folder) is not None
             if not resume and folder.exists():
-                # Killed before the first checkpoint: the run begins again.
-                subprocess.run(["rm", "-r", str(folder)], check=True)
+                # Killed before its first checkpoint: it begins again.
+                shutil.rmtree(folder)
+            more = ["--checkpoint-epochs", chance.choice(["0.05", "0.2", "1"])] if resume and number % 2 else []
+            if kill_once(byol, folder, chance, resume, more):
+                killed += 1
+                in_write += any(True for _ in folder.glob(".byol-*.part"))
+            elif killed == 0:
+                # It had ended: nothing was shown, so the run does not count.
+                shutil.rmtree(folder)
+        kills += killed
         saved = position(folder)
-        resume = saved is not None
-        done = finish(byol, folder, resume)
+        if saved is None:
+            shutil.rmtree(folder)
+        done = finish(byol, folder, saved is not None)
         if done.returncode != 0:
             sys.exit(f"run {number}: exit code {done.returncode}\n{done.stderr}")
-        if resume and resumed_at(done.stderr) != saved:
+        if saved is not None and resumed_at(done.stderr) != saved:
             sys.exit(f"run {number}: the checkpoint was of step {saved}\n{done.stderr}")
         if hashes(folder) != expected:
             sys.exit(f"run {number}: other weights than the undisturbed run's: {folder}")
         left = [path.name for path in folder.glob(".byol-*")]
         if left:
             sys.exit(f"run {number}: left behind {left}")
-        print(f"run {number}: equal, last resumed after step {saved if resume else 0}", flush=True)
+        print(f"run {number}: {killed} kills, last resumed after step {saved or 0}, equal", flush=True)
     print(f"{runs} runs, {kills} kills, {in_write} of them in the middle of a write: all ended equal")
 
 
@@ -170,7 +191,7 @@ def main():
             sys.exit(done.stderr)
         expected = hashes(base / "whole")
         print(f"undisturbed: {seconds:.1f} s, encoder.safetensors {expected['encoder.safetensors'][:16]}", flush=True)
-        killed_runs(byol, runs, chance, expected, seconds, base)
+        killed_runs(byol, runs, chance, expected, base)
         full_disk(byol, expected, base)
 
 

@@ -69,33 +69,37 @@ pub enum Signal {
 /// Counts bad readings in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sentinel {
-    /// A spread below this is bad.
+    /// A spread below this is bad: 0.25 is a mean cosine of about 0.94.
     pub least_spread: f64,
-    /// An effective rank below this is bad.
+    /// An effective rank below this is bad: 1 is a line.
     pub least_rank: f64,
     /// Bad readings in a row that make a collapse.
     pub patience: usize,
-    /// Bad readings in a row so far.
-    pub bad: usize,
+    /// Bad readings that a network may begin with: some start close together and move apart as they learn.
+    pub grace: usize,
+    bad: usize,
+    begun: bool,
 }
 
 impl Sentinel {
-    /// For a run of so many readings: sure after a hundredth of them, and after 5 to 100.
+    /// For a run of so many readings: sure after a hundredth of them, and after 5 to 100; at its beginning after a
+    /// twentieth.
     pub fn new(readings: usize) -> Self {
-        Self { least_spread: 0.1, least_rank: 1.05, patience: (readings / 100).clamp(5, 100), bad: 0 }
+        let patience = (readings / 100).clamp(5, 100);
+        Self { least_spread: 0.25, least_rank: 1.1, patience, grace: patience.max(readings / 20), bad: 0, begun: false }
     }
 
     /// Takes the next reading.
     pub fn observe(&mut self, statistics: &EmbeddingStatistics) -> Signal {
         let EmbeddingStatistics { spread, effective_rank, .. } = *statistics;
         // Written so that what is no number is bad.
-        let good = spread >= self.least_spread && effective_rank >= self.least_rank;
-        self.bad = if good { 0 } else { self.bad.saturating_add(1) };
-        match self.bad {
-            0 => Signal::Healthy,
-            bad if bad < self.patience && spread.is_finite() => Signal::Suspicious,
-            _ => Signal::Collapsed,
+        if spread >= self.least_spread && effective_rank >= self.least_rank {
+            (self.bad, self.begun) = (0, true);
+            return Signal::Healthy;
         }
+        self.bad = self.bad.saturating_add(1);
+        let enough = if self.begun { self.patience } else { self.grace };
+        if self.bad < enough && spread.is_finite() { Signal::Suspicious } else { Signal::Collapsed }
     }
 }
 
@@ -173,11 +177,19 @@ mod tests {
     #[test]
     fn a_collapse_is_called_after_so_many_bad_readings_in_a_row() {
         let reading = |spread, effective_rank| EmbeddingStatistics { spread, cosine: 0.0, effective_rank };
-        let mut sentinel = Sentinel { least_spread: 0.1, least_rank: 1.5, patience: 3, bad: 0 };
-        let readings = [(0.5, 9.0), (0.01, 9.0), (0.5, 1.2), (0.2, 9.0), (0.01, 9.0), (0.02, 1.0), (0.03, 5.0)];
-        let seen = readings.map(|(spread, rank)| sentinel.observe(&reading(spread, rank)));
+        let new = Sentinel { patience: 3, grace: 5, ..Sentinel::new(0) };
+        let see = |readings: &[(f64, f64)]| -> Vec<Signal> {
+            let mut sentinel = new;
+            readings.iter().map(|&(spread, rank)| sentinel.observe(&reading(spread, rank))).collect()
+        };
         use Signal::{Collapsed, Healthy, Suspicious};
+        let seen = see(&[(0.5, 9.0), (0.01, 9.0), (0.5, 1.02), (0.3, 9.0), (0.01, 9.0), (0.02, 1.0), (0.03, 5.0)]);
         assert_eq!(seen, [Healthy, Suspicious, Suspicious, Healthy, Suspicious, Suspicious, Collapsed]);
+        // A network that begins close together has longer to move apart.
+        let slow = [(0.1, 9.0), (0.1, 9.0), (0.15, 9.0), (0.2, 9.0)];
+        assert_eq!(see(&slow), [Suspicious; 4]);
+        assert_eq!(see(&[&slow[..], &[(0.2, 9.0)]].concat()).last(), Some(&Collapsed));
+        assert_eq!(see(&[&slow[..], &[(0.4, 9.0)], &slow[..2]].concat()).last(), Some(&Suspicious));
         assert_eq!(Sentinel::new(100).observe(&reading(f64::NAN, f64::NAN)), Collapsed);
     }
 

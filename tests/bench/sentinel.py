@@ -29,32 +29,33 @@ BASE = {
 LARS = {"optimizer.name": "lars", "optimizer.base_learning_rate": 2.0}
 ADAM = {"optimizer.name": "adamw", "optimizer.base_learning_rate": 0.004}
 NONE = {"predictor.layers": 0}
+TAU0 = {"ema.tau_base": 0.0, "ema.tau_end": 0.0}
+LINEAR = {"predictor.layers": 1}
+PLAIN = {"projector.batch_norm": False, "predictor.batch_norm": False}
 
 COLLAPSING = [
-    ("no predictor", NONE),
-    ("no predictor, seed 1", {**NONE, "seed": 1}),
-    ("no predictor, LARS", {**NONE, **LARS}),
-    ("no predictor, AdamW", {**NONE, **ADAM}),
-    ("no predictor, tau 0", {**NONE, "ema.tau_base": 0.0, "ema.tau_end": 0.0}),
+    ("no predictor, tau 0", {**NONE, **TAU0}),
+    ("no predictor, tau 0, seed 1", {**NONE, **TAU0, "seed": 1}),
+    ("no predictor, tau 0, seed 2", {**NONE, **TAU0, "seed": 2}),
+    ("no predictor, tau 0, LARS", {**NONE, **TAU0, **LARS}),
+    ("no predictor, tau 0, AdamW", {**NONE, **TAU0, **ADAM}),
+    ("no predictor, tau 0, average pooling", {**NONE, **TAU0, "encoder.pool": "average"}),
     ("no predictor, tau 0.5", {**NONE, "ema.tau_base": 0.5, "ema.tau_end": 0.5}),
-    ("no predictor, tau 0.99", {**NONE, "ema.tau_base": 0.99}),
-    ("no predictor, average pooling", {**NONE, "encoder.pool": "average"}),
-    ("no predictor, no BatchNorm in the projector", {**NONE, "projector.batch_norm": False}),
+    ("no predictor, tau 0.8", {**NONE, "ema.tau_base": 0.8}),
     ("no predictor, batch 128", {**NONE, "batch_size": 128}),
-    ("predictor that does not learn", {"optimizer.predictor_learning_rate": 0.0}),
-    ("predictor that does not learn, seed 1", {"optimizer.predictor_learning_rate": 0.0, "seed": 1}),
-    ("tau 0, predictor that does not learn",
-     {"ema.tau_base": 0.0, "ema.tau_end": 0.0, "optimizer.predictor_learning_rate": 0.0}),
-    ("projector 10 times as fast as a slow predictor",
-     {"optimizer.projector_learning_rate": 10.0, "optimizer.predictor_learning_rate": 0.1}),
-    ("projector 100 times as fast as the predictor",
-     {"optimizer.projector_learning_rate": 10.0, "optimizer.predictor_learning_rate": 0.1, "ema.tau_base": 0.0,
-      "ema.tau_end": 0.0}),
-    ("linear predictor of rate 0.01", {"predictor.layers": 1, "optimizer.predictor_learning_rate": 0.01}),
-    ("learning rate 50", {"optimizer.base_learning_rate": 50.0}),
-    ("LARS, learning rate 500", {**LARS, "optimizer.base_learning_rate": 500.0}),
-    ("AdamW, learning rate 1", {**ADAM, "optimizer.base_learning_rate": 1.0}),
-    ("weight decay 0.3", {"optimizer.weight_decay": 0.3}),
+    ("no predictor, learning rate 2", {**NONE, "optimizer.base_learning_rate": 2.0}),
+    ("no predictor, learning rate 10", {**NONE, "optimizer.base_learning_rate": 10.0}),
+    ("no predictor, heads without BatchNorm", {**NONE, **PLAIN}),
+    ("no predictor, heads without BatchNorm, LARS", {**NONE, **PLAIN, **LARS}),
+    ("tau 0, heads without BatchNorm, learning rate 2", {**TAU0, **PLAIN, "optimizer.base_learning_rate": 2.0}),
+    ("heads without BatchNorm, learning rate 20", {**PLAIN, "optimizer.base_learning_rate": 20.0}),
+    ("heads without BatchNorm, AdamW at 0.3", {**PLAIN, **ADAM, "optimizer.base_learning_rate": 0.3}),
+    ("tau 0, linear predictor at a hundredth of the rate", {**TAU0, **LINEAR, "optimizer.predictor_learning_rate": 0.01}),
+    ("tau 0, linear predictor, projector 10 times, predictor a tenth",
+     {**TAU0, **LINEAR, "optimizer.projector_learning_rate": 10.0, "optimizer.predictor_learning_rate": 0.1}),
+    ("linear predictor at a hundredth of the rate", {**LINEAR, "optimizer.predictor_learning_rate": 0.01}),
+    ("tau 0, heads without BatchNorm, projector 10 times as fast",
+     {**TAU0, **PLAIN, "optimizer.projector_learning_rate": 10.0, "optimizer.base_learning_rate": 1.0}),
 ]
 HEALTHY = [
     ("the base", {}),
