@@ -4,7 +4,7 @@
 
 use byol_model::encoder::{EncoderConfig, Stem};
 use byol_train::byol::{Byol, Options, Predefined};
-use tch::{Device, Kind, Tensor};
+use byol_train::tch::{self, Device, Kind, Tensor};
 
 fn byol(config: &EncoderConfig, threads: usize, recompute: bool) -> Byol {
     let encoder = Predefined::init(config.build().unwrap(), 1);

@@ -9,11 +9,11 @@ use byol_model::picture::InputContract;
 use byol_model::weights::Weights;
 use byol_train::byol::Predefined;
 use byol_train::classifier::{Classifier, Recipe};
+use byol_train::tch::Device;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use tch::Device;
 
 const SAMPLE: &str = "examples/data/fashion-mnist";
 
