@@ -133,7 +133,8 @@ impl Head {
 
     /// Fits again after examples were added, removed or relabelled, or with another penalty: to the same optimum as
     /// [`Head::fit`], in less time, because it starts at this head. `features` are all examples. Classes are matched by
-    /// name; new ones start at the mean of their features, those that are gone are left out.
+    /// name; those that are gone are left out. With a new class the fit starts from nothing: it moves the weights of all
+    /// others, and starting at the old ones took longer (docs/results.md).
     ///
     /// # Errors
     /// As [`Head::fit`], and [`Error::DimensionMismatch`] for features of another length.
@@ -145,19 +146,13 @@ impl Head {
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Self> {
         self.check_dimensions(features.dimensions())?;
-        let classes = features.class_count();
-        let mut start = (Array2::zeros((classes, self.dimensions())), Array1::zeros(classes));
-        for class in 0..classes {
-            let name = features.class_name(class);
-            if let Some(old) = self.labels.iter().position(|label| *label == name) {
-                start.0.row_mut(class).assign(&self.weights.row(old).mapv(f64::from));
-                start.1[class] = f64::from(self.bias[old]);
-            } else {
-                // Rare at first: every old class scores above it by about the logarithm of their number of rows.
-                start.1[class] = self.bias.iter().map(|&b| f64::from(b)).fold(f64::INFINITY, f64::min) - 1.0;
-            }
-        }
-        Self::fit(features, &FitOptions { start: Some(start), ..options.clone() }, cancel, progress)
+        let old = |class: usize| self.labels.iter().position(|label| *label == features.class_name(class));
+        let rows: Option<Vec<usize>> = (0..features.class_count()).map(old).collect();
+        let start = rows.map(|rows| {
+            let weights = self.weights.select(Axis(0), &rows).mapv(f64::from);
+            (weights, rows.iter().map(|&old| f64::from(self.bias[old])).collect())
+        });
+        Self::fit(features, &FitOptions { start, ..options.clone() }, cancel, progress)
     }
 
     /// A head without fitting: every class's weights are its mean feature, scaled to length 1 (Qi et al. 2018,
