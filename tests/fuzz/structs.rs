@@ -274,6 +274,7 @@ fn fit(input: &mut Input<'_>) {
     let size = claimed(&mut options);
     let threads = offset_of!(byol_fit_options, threads);
     if size >= threads + 4 && size <= MAXIMUM {
+        options.all()[threads] &= 3;
         options.all()[threads + 1..threads + 4].fill(0);
     }
     let report = Filled::new(input, size_of::<byol_fit_report>());
