@@ -201,7 +201,7 @@ impl Problem<'_> {
             iterations += 1;
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
             let gains =
-                polished > 0 || next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+                polishes || next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
             let moved = next_w.iter().zip(&state.w).map(|(next, w)| next - w).collect();
             let bent = next_gradient.iter().zip(&state.gradient).map(|(next, g)| next - g).collect();
             memory.keep(moved, bent);
