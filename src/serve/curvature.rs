@@ -97,6 +97,9 @@ pub struct Curvature {
     parallel: bool,
 }
 
+/// A row's two first classes, its number, its weight, and its classes with their probabilities.
+type Picked<'a> = (u64, u32, f32, &'a [(u32, f32)]);
+
 /// Some rows, and for every class which of them it is active in.
 struct Block {
     rows: Vec<u32>,
@@ -119,7 +122,7 @@ impl Curvature {
         let mut blocks = Vec::new();
         let (mut spread, mut kept, mut count) = (0.0, 0.0, 0usize);
         // Rows between the same two classes come together: a block then has few classes, and reads little beside its rows.
-        let mut rows: Vec<(u64, u32, f32, &[(u32, f32)])> = Vec::new();
+        let mut rows: Vec<Picked> = Vec::new();
         for part in parts {
             (spread, kept) = (spread + part.spread, kept + part.kept);
             for (i, &(row, start, weight)) in part.rows.iter().enumerate() {
