@@ -171,7 +171,7 @@ fn a_step_of_two_and_of_four_ranks_is_that_of_one_process_up_to_rounding() {
             })
             .collect();
         found.sort_by(f64::total_cmp);
-        println!("{ranks} ranks: a step is apart by {found:.1e?} of itself");
+        println!("{ranks} ranks: a step is apart by {found:?} of itself");
         assert!(found[2] < ROUNDING, "{ranks} ranks: {found:?}");
     }
 }
