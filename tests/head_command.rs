@@ -162,7 +162,7 @@ fn every_form_takes_files_of_features_and_answers_in_json() {
 fn the_transfer_protocol_tries_45_penalties_and_refits_the_best_to_all_rows() {
     let files = Files::new();
     let given = files.json(
-        "linear-eval PAIR --protocol transfer --raw --bootstrap 100 --validation-features {validation.npy} \
+        "linear-eval PAIR --protocol transfer --raw --bootstrap 100 --patience 0 --validation-features {validation.npy} \
          --validation-labels {validation-labels.npy}",
     );
     let points = given["path"].as_array().unwrap();

@@ -64,7 +64,8 @@ pub struct Arguments {
     /// Labels of the validation features (.npy), if their file has none.
     #[arg(long, value_name = "FILE", requires = "validation_features")]
     validation_labels: Option<PathBuf>,
-    /// With the transfer protocol: end the path once so many penalties have not lowered the validation loss.
+    /// With the transfer protocol: end the path once so many penalties (6 by default) have not lowered the validation
+    /// loss; 0 tries all 45, of which the weakest fit noise and cost most.
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
     /// With the transfer protocol: sets of rows for the 95% intervals.
@@ -215,7 +216,7 @@ fn transfer(arguments: &Arguments, train: &Features, test: &Features, options: &
         validation.labels()?,
         train.class_count(),
         &values,
-        arguments.patience,
+        Some(arguments.patience.unwrap_or(6)).filter(|patience| *patience > 0),
         options,
         &Cancel::new(),
         Some(&mut progress),
