@@ -12,21 +12,22 @@ if ! cmp -s tests/own_encoder.txt "$python/installed.txt"; then
 fi
 rm -rf "$out"
 mkdir -p "$out"
-run="--config examples/demo.toml --images 640 --steps 20 --evaluation-epochs 0 --device cpu --threads 1"
+run="--config examples/demo.toml --images 640 --learning-rate 0.05 --evaluation-epochs 0 --device cpu --threads 1"
 
 echo '--- torchrun'
 # shellcheck disable=SC2086
-"$byol" -q pretrain $run --out "$out/one"
+"$byol" -q pretrain $run --steps 20 --out "$out/one"
 # shellcheck disable=SC2086
-"$python/bin/torchrun" --no-python --standalone --nproc-per-node 2 "$byol" -q pretrain $run --out "$out/two"
+"$python/bin/torchrun" --no-python --standalone --nproc-per-node 2 "$byol" -q pretrain $run --steps 20 --out "$out/two"
 "$python/bin/python" - "$out" <<'P'
 import sys
 from safetensors.numpy import load_file
 import numpy
 one, two = (load_file(f"{sys.argv[1]}/{run}/encoder.safetensors") for run in ("one", "two"))
-apart = max(numpy.linalg.norm(one[k] - two[k]) / max(numpy.linalg.norm(one[k]), 1e-3) for k in one)
+apart = sum(numpy.sum((one[k] - two[k]).astype(float) ** 2) for k in one) / sum(numpy.sum(one[k].astype(float) ** 2) for k in one)
+apart **= 0.5
 print(f"one process and two ranks under torchrun, 20 steps: weights apart by {apart:.1e} of their norm")
-assert apart < 2e-3
+assert apart < 2e-2  # as in ranks.rs, which says why it is more than rounding
 P
 
 echo '--- a rank that torchrun loses'

@@ -182,7 +182,10 @@ impl Ranks {
             // A broken connection is noticed at once, and whose it was a little later.
             let patience = self.limits.silence + 4 * self.watch.interval();
             return match self.watch.verdict(patience) {
-                Some(why) => Error::Ranks { why },
+                Some(why) => {
+                    self.linger();
+                    Error::Ranks { why }
+                }
                 None => {
                     // Nothing may wait for an answer any more.
                     self.store.abandon();
@@ -191,11 +194,15 @@ impl Ranks {
             };
         }
         self.watch.fail(&format!("{} ended: {text}", self.name));
+        self.linger();
+        error
+    }
+
+    /// Where the store ends with this process, the others should hear first why.
+    fn linger(&self) {
         if self.rank() == 0 && !self.launch.launcher_serves {
-            // The store ends with this process: the others should hear why first.
             std::thread::sleep(3 * self.watch.interval());
         }
-        error
     }
 
     /// Waits for all ranks to have finished.
