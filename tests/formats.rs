@@ -3,17 +3,44 @@
 
 mod support;
 
-use byol_model::picture::{InputContract, Limits, Picture, PictureView, PixelFormat, Rotation};
+use byol_model::picture::{InputContract, Limits, Picture, PictureView, PixelFormat, Resize, Rotation};
 use byol_model::weights::Weights;
 use support::data;
 
-/// The one form that the decoder (crate `tiff`) does not know.
-const UNREAD: &str = "palette.tif";
+#[test]
+fn a_reduced_photograph_is_prepared_as_pillow_prepares_the_whole_one() {
+    let golden = Weights::load(&data("reduced/pillow.safetensors")).unwrap();
+    for (name, expected) in golden.iter() {
+        let channels = expected.shape[2];
+        let contract = InputContract { resize: Resize::ShortSide(14), ..InputContract::square(channels, 12) };
+        let folder = if matches!(name, "temple.jpg" | "petals.jpg") { "photos" } else { "reduced" };
+        let file = data(&format!("{folder}/{name}"));
+        let whole = Picture::open(&file, &Limits::default()).unwrap();
+        let reduced = Picture::open_for(&file, &Limits::default(), &contract).unwrap();
+        assert_eq!((4 * reduced.width, 4 * reduced.height), (whole.width, whole.height), "{name}: at a quarter");
+        let mut pixels = vec![0; contract.bytes()];
+        contract.prepare(reduced.view(), &mut pixels).unwrap();
+        let off: Vec<f32> = pixels.iter().zip(&expected.data).map(|(&a, &b)| (f32::from(a) - b).abs()).collect();
+        let (worst, mean) = (off.iter().copied().fold(0.0, f32::max), off.iter().sum::<f32>() / off.len() as f32);
+        assert!(worst <= 12.0 && mean <= 2.0, "{name}: {worst} levels at most, {mean} in the mean");
+    }
+}
 
 #[test]
-fn a_tiff_file_with_a_palette_is_refused_by_name() {
-    let error = Picture::open(&data(&format!("formats/{UNREAD}")), &Limits::default()).unwrap_err().to_string();
-    assert!(error.contains(UNREAD) && error.contains("Palette"), "{error}");
+fn a_picture_that_is_not_large_enough_is_decoded_whole() {
+    let (file, contract) = (data("photos/temple.jpg"), InputContract::square(3, 224));
+    let whole = Picture::open(&file, &Limits::default()).unwrap();
+    assert_eq!(Picture::open_for(&file, &Limits::default(), &contract).unwrap(), whole);
+    let cut = &std::fs::read(&file).unwrap()[..900];
+    let small = InputContract::square(3, 8);
+    let limits = Limits { max_pixels: 100, ..Limits::default() };
+    assert!(
+        Picture::open_for(&file, &limits, &small).unwrap_err().to_string().contains("100"),
+        "limits are the whole's"
+    );
+    let (a, b) =
+        (Picture::decode(cut, &Limits::default(), "cut"), Picture::decode_for(cut, &Limits::default(), "cut", &small));
+    assert_eq!(a.map_err(|e| e.to_string()), b.map_err(|e| e.to_string()), "what is damaged fares as it does whole");
 }
 
 /// Largest difference of a level, and the mean over all, that a file may have.
@@ -34,9 +61,6 @@ fn every_format_decodes_as_pillow_decodes_it() {
     let (mut wrong, mut compared) = (Vec::new(), 0);
     for (name, expected) in golden.iter() {
         compared += 1;
-        if name == UNREAD {
-            continue;
-        }
         let picture = match Picture::open(&data(&format!("formats/{name}")), &Limits::default()) {
             Ok(picture) => picture,
             Err(error) => {

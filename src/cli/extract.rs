@@ -71,6 +71,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         let done = (features.len(), 0, features.dimensions(), 0.0, began.elapsed().as_secs_f64());
         return report(arguments, output, done, None);
     }
+    Store::check_room(&arguments.output, &data)?;
     let encoder = arguments.runtime.open(&arguments.encoder)?;
     encoder.warm_up()?;
     let opening = began.elapsed().as_secs_f64();
@@ -112,8 +113,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     for bad in store.bad().iter().take(10) {
         output.say(&format!("left out {}: {}", bad.name, bad.error));
     }
-    if store.bad().len() > 10 {
-        output.say(&format!("left out {} more", store.bad().len() - 10));
+    if store.bad_count() > 10 {
+        output.say(&format!("left out {} more", store.bad_count() - 10));
     }
     let rows = store.finish(&data, arguments.labels.as_deref())?;
     let done = (rows, resumed, encoder.dimension(), opening, seconds);

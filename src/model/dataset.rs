@@ -1,13 +1,16 @@
 //! Pictures on disk, with labels where there are any: IDX files, plain or gzipped, a folder of image files, a list of
 //! files, tar files, or Parquet files.
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::parquet_pictures::{self, Labels, Pictures};
-use crate::picture::{Limits, Picture};
+use crate::picture::{InputContract, Limits, Picture};
 use crate::tar_shards::{self, Member};
 use flate2::read::MultiGzDecoder;
-use std::io::Read;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,15 +33,45 @@ pub enum Split {
 }
 
 /// Pictures that can be asked for one by one. Cheap to clone.
+///
+/// Of files, members of tar files and rows of Parquet files only a few bytes each are kept in memory: a label where there
+/// are labels, and parts of the list of names; what is more lies in a temporary file. IDX files are read whole.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     path: PathBuf,
     source: Source,
-    /// Positions in the source.
-    rows: Arc<[usize]>,
+    rows: Rows,
     labels: Option<Arc<[u32]>>,
     classes: Arc<[String]>,
     limits: Limits,
+}
+
+/// Positions in the source.
+#[derive(Clone, Debug)]
+enum Rows {
+    Range(Range<usize>),
+    Picked(Arc<[usize]>),
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        match self {
+            Rows::Range(range) => range.len(),
+            Rows::Picked(rows) => rows.len(),
+        }
+    }
+
+    /// # Panics
+    /// If there is no row of this number.
+    fn at(&self, index: usize) -> usize {
+        match self {
+            Rows::Range(range) => {
+                assert!(index < range.len(), "picture {index} of {}", range.len());
+                range.start + index
+            }
+            Rows::Picked(rows) => rows[index],
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -46,9 +79,9 @@ enum Source {
     /// Gray pictures `[n, height, width]` in memory.
     Idx { pixels: Arc<[u8]>, height: usize, width: usize },
     /// Files.
-    Files(Arc<[PathBuf]>),
+    Files(Arc<Catalogue>),
     /// Members of tar files.
-    Tar { shards: Arc<[PathBuf]>, members: Arc<[Member]> },
+    Tar { shards: Arc<[PathBuf]>, members: Arc<Catalogue> },
     /// Rows of Parquet files.
     Parquet(Arc<Pictures>),
 }
@@ -126,9 +159,8 @@ impl Dataset {
     }
 
     fn open_tar(path: &Path, shards: Vec<PathBuf>) -> Result<Self> {
-        let has_ending = |path: &Path| ending(path).is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()));
-        let (members, labels) = tar_shards::open(&shards, &has_ending)?;
-        if members.is_empty() {
+        let (members, labels) = tar_shards::open(&shards, &has_picture_ending)?;
+        if members.len() == 0 {
             let why =
                 format!("no pictures in {} tar files (members ending in {})", shards.len(), PICTURE_ENDINGS.join(", "));
             return Err(wrong(path, why));
@@ -139,8 +171,8 @@ impl Dataset {
         }
         Ok(Self {
             path: path.into(),
-            rows: (0..members.len()).collect(),
-            source: Source::Tar { shards: shards.into(), members: members.into() },
+            rows: Rows::Range(0..members.len()),
+            source: Source::Tar { shards: shards.into(), members: Arc::new(members) },
             labels: labels.map(Into::into),
             classes: highest.map(|highest| (0..=highest).map(|c| c.to_string()).collect()).unwrap_or_default(),
             limits: Limits::default(),
@@ -161,7 +193,7 @@ impl Dataset {
             Some(Labels { numbers, names }) => (Some(numbers.into()), names.unwrap_or_else(numbered)),
             None => (None, Vec::new()),
         };
-        let rows = (0..pictures.len()).collect();
+        let rows = Rows::Range(0..pictures.len());
         let (source, classes) = (Source::Parquet(Arc::new(pictures)), classes.into());
         Ok(Self { path: path.into(), source, rows, labels, classes, limits: Limits::default() })
     }
@@ -171,19 +203,30 @@ impl Dataset {
         let text = String::from_utf8(bytes).map_err(|_| wrong(path, "a list of files is UTF-8 text".into()))?;
         let beside = path.parent().unwrap_or(Path::new("."));
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let files: Vec<PathBuf> = lines.map(|line| beside.join(line)).collect();
-        if files.is_empty() {
+        let mut files = Catalogue::default();
+        lines.for_each(|line| push_file(&mut files, &beside.join(line)));
+        if files.len() == 0 {
             return Err(wrong(path, "the list names no file".into()));
         }
-        Ok(Self { path: path.into(), ..Self::from_files(files) })
+        Ok(Self::of_files(path.into(), files, None, Vec::new()))
     }
 
     /// Opens the files named, unlabelled, in the order given.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        let rows = (0..files.len()).collect();
-        let path = files.first().cloned().unwrap_or_default();
-        let source = Source::Files(files.into());
-        Self { path, source, rows, labels: None, classes: Arc::new([]), limits: Limits::default() }
+        let mut names = Catalogue::default();
+        files.iter().for_each(|file| push_file(&mut names, file));
+        Self::of_files(files.into_iter().next().unwrap_or_default(), names, None, Vec::new())
+    }
+
+    fn of_files(path: PathBuf, files: Catalogue, labels: Option<Vec<u32>>, classes: Vec<String>) -> Self {
+        Self {
+            path,
+            rows: Rows::Range(0..files.len()),
+            source: Source::Files(Arc::new(files)),
+            labels: labels.map(Into::into),
+            classes: classes.into(),
+            limits: Limits::default(),
+        }
     }
 
     fn open_idx(path: &Path) -> Result<Self> {
@@ -214,7 +257,7 @@ impl Dataset {
         Ok(Self {
             path: path.into(),
             source: Source::Idx { pixels: pixels.into(), height, width },
-            rows: (0..count).collect(),
+            rows: Rows::Range(0..count),
             labels,
             classes: classes.into(),
             limits: Limits::default(),
@@ -222,37 +265,33 @@ impl Dataset {
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
-        let mut files = Vec::new();
+        let mut files = Catalogue::default();
         let mut labels = Vec::new();
         let mut classes = Vec::new();
-        for class in entries(folder)?.into_iter().filter(|p| p.is_dir() && !hidden(p)) {
+        let inside = Entries::of(folder)?;
+        for class in inside.folders() {
             let before = files.len();
-            pictures_below(&class, &mut files)?;
+            let path = folder.join(&class);
+            pictures_below(&path, &mut files)?;
             if files.len() == before {
-                return Err(wrong(&class, "a class folder without pictures; fill it or remove it".into()));
+                return Err(wrong(&path, "a class folder without pictures; fill it or remove it".into()));
             }
             labels.resize(files.len(), classes.len() as u32);
-            classes.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            classes.push(class.to_string_lossy().into_owned());
         }
-        let flat: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| is_picture(p)).collect();
-        if !flat.is_empty() && !files.is_empty() {
-            let why = format!("it has class folders, and {} beside them: move it into one", flat[0].display());
+        let mut flat = inside.pictures().peekable();
+        if let (Some(first), true) = (flat.peek(), files.len() > 0) {
+            let why =
+                format!("it has class folders, and {} beside them: move it into one", folder.join(first).display());
             return Err(wrong(folder, why));
         }
-        let labels = if flat.is_empty() { Some(labels.into()) } else { None };
-        let files = if flat.is_empty() { files } else { flat };
-        if files.is_empty() {
+        let labels = if flat.peek().is_none() { Some(labels) } else { None };
+        flat.for_each(|name| push_file(&mut files, &folder.join(name)));
+        if files.len() == 0 {
             let why = format!("no pictures found (files ending in {})", PICTURE_ENDINGS.join(", "));
             return Err(wrong(folder, why));
         }
-        Ok(Self {
-            path: folder.into(),
-            rows: (0..files.len()).collect(),
-            source: Source::Files(files.into()),
-            labels,
-            classes: classes.into(),
-            limits: Limits::default(),
-        })
+        Ok(Self::of_files(folder.into(), files, labels, classes))
     }
 
     /// Sets the limits on decoding.
@@ -269,7 +308,7 @@ impl Dataset {
 
     /// Whether there is no picture.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// Where it was opened from.
@@ -289,22 +328,46 @@ impl Dataset {
 
     /// What a picture is called: its file, or its number in an IDX file.
     pub fn name(&self, index: usize) -> String {
+        let row = self.rows.at(index);
         match &self.source {
-            Source::Idx { .. } => format!("{}#{}", self.path.display(), self.rows[index]),
-            Source::Files(files) => files[self.rows[index]].display().to_string(),
-            Source::Tar { shards, members } => {
-                let member = &members[self.rows[index]];
-                format!("{}:{}", shards[member.shard as usize].display(), member.name)
-            }
-            Source::Parquet(pictures) => pictures.name(self.rows[index]),
+            Source::Idx { .. } => format!("{}#{row}", self.path.display()),
+            Source::Files(files) => match files.get(row) {
+                Ok(entry) => path_of(entry.name).display().to_string(),
+                Err(_) => self.nameless(row),
+            },
+            Source::Tar { shards, members } => match members.get(row) {
+                Ok(entry) => named(shards, &entry.into()),
+                Err(_) => self.nameless(row),
+            },
+            Source::Parquet(pictures) => pictures.name(row),
         }
     }
 
+    /// The name of a picture whose own cannot be read from the temporary file any more.
+    fn nameless(&self, row: usize) -> String {
+        format!("{}#{row}", self.path.display())
+    }
+
+    /// The names of all pictures in their order; faster than [`Dataset::name`] of each.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let mut entries: Option<Box<dyn Iterator<Item = _>>> = match (&self.source, &self.rows) {
+            (Source::Files(list) | Source::Tar { members: list, .. }, Rows::Range(range)) => {
+                Some(Box::new(list.iter_from(range.start)))
+            }
+            _ => None,
+        };
+        (0..self.len()).map(move |index| match (entries.as_mut().and_then(Iterator::next), &self.source) {
+            (Some(Ok(entry)), Source::Files(_)) => path_of(entry.name).display().to_string(),
+            (Some(Ok(entry)), Source::Tar { shards, .. }) => named(shards, &entry.into()),
+            _ => self.name(index),
+        })
+    }
+
     /// A picture's file; `None` for pictures out of an IDX, tar or Parquet file.
-    pub fn file(&self, index: usize) -> Option<&Path> {
+    pub fn file(&self, index: usize) -> Option<PathBuf> {
         match &self.source {
             Source::Idx { .. } | Source::Tar { .. } | Source::Parquet(_) => None,
-            Source::Files(files) => Some(&files[self.rows[index]]),
+            Source::Files(files) => Some(path_of(files.get(self.rows.at(index)).ok()?.name)),
         }
     }
 
@@ -313,22 +376,43 @@ impl Dataset {
     /// # Errors
     /// As [`Picture::open`].
     pub fn picture(&self, index: usize) -> Result<Picture> {
-        let row = self.rows[index];
+        self.decoded(index, None)
+    }
+
+    /// As [`Dataset::picture`], for somebody who will bring it to `contract`'s size: a large photograph may come at a
+    /// fraction of its size ([`Picture::decode_for`]).
+    ///
+    /// # Errors
+    /// As [`Picture::open`].
+    pub fn picture_for(&self, index: usize, contract: &InputContract) -> Result<Picture> {
+        self.decoded(index, Some(contract))
+    }
+
+    fn decoded(&self, index: usize, contract: Option<&InputContract>) -> Result<Picture> {
+        let row = self.rows.at(index);
+        let list = |e: io::Error| Error::Io { action: "read", path: self.path.clone(), source: e };
+        let decode = |bytes: &[u8], name: &str| match contract {
+            Some(contract) => Picture::decode_for(bytes, &self.limits, name, contract),
+            None => Picture::decode(bytes, &self.limits, name),
+        };
         match &self.source {
             Source::Idx { pixels, height, width } => {
                 let size = height * width;
                 let pixels = pixels[row * size..(row + 1) * size].to_vec();
                 Ok(Picture { channels: 1, width: *width, height: *height, pixels })
             }
-            Source::Files(files) => Picture::open(&files[row], &self.limits),
+            Source::Files(files) => {
+                let path = path_of(files.get(row).map_err(list)?.name);
+                decode(&file::read(&path, self.limits.max_file_bytes)?, &path.display().to_string())
+            }
             Source::Tar { shards, members } => {
-                let member = &members[row];
-                let bytes = member.read(&shards[member.shard as usize], self.limits.max_file_bytes)?;
-                Picture::decode(&bytes, &self.limits, &self.name(index))
+                let member: Member = members.get(row).map_err(list)?.into();
+                let bytes = member.read(&shards[member.shard], self.limits.max_file_bytes)?;
+                decode(&bytes, &named(shards, &member))
             }
             Source::Parquet(pictures) => {
                 let bytes = pictures.read(row, self.limits.max_file_bytes)?;
-                Picture::decode(&bytes, &self.limits, &self.name(index))
+                decode(&bytes, &self.name(index))
             }
         }
     }
@@ -337,7 +421,7 @@ impl Dataset {
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         let mut part = self.clone();
-        part.rows = rows.iter().map(|&r| self.rows[r]).collect();
+        part.rows = Rows::Picked(rows.iter().map(|&r| self.rows.at(r)).collect());
         part.labels = self.labels.as_ref().map(|labels| rows.iter().map(|&r| labels[r]).collect());
         part
     }
@@ -352,18 +436,23 @@ impl Dataset {
             return Err(wrong(&self.path, format!("there is no part {part} of {parts}; they count from 0")));
         }
         let at = |part: usize| (part as u128 * self.len() as u128 / parts as u128) as usize;
-        let rows: Vec<usize> = (at(part)..at(part + 1)).collect();
-        if rows.is_empty() {
+        let range = at(part)..at(part + 1);
+        if range.is_empty() {
             let why = format!("part {part} of {parts} is empty: there are {} pictures", self.len());
             return Err(wrong(&self.path, why));
         }
-        Ok(self.select(&rows))
+        let mut found = self.clone();
+        found.labels = self.labels.as_ref().map(|labels| labels[range.clone()].into());
+        found.rows = match &self.rows {
+            Rows::Range(all) => Rows::Range(all.start + range.start..all.start + range.end),
+            Rows::Picked(rows) => Rows::Picked(rows[range].into()),
+        };
+        Ok(found)
     }
 
     /// SHA-256 (hex) of the pictures' names in their order: whether two lists are the same.
     pub fn fingerprint(&self) -> String {
-        let names = (0..self.len()).map(|index| self.name(index) + "\n");
-        file::sha256_hex_of(names)
+        file::sha256_hex_of(self.names().map(|name| name + "\n"))
     }
 
     /// One sentence: how many pictures, of how many classes, from where.
@@ -380,12 +469,87 @@ fn wrong(path: &Path, why: String) -> Error {
     Error::Dataset { path: path.into(), why }
 }
 
-/// A folder's entries in the order of their names.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = std::fs::read_dir(folder).and_then(|all| all.map(|e| e.map(|e| e.path())).collect());
-    let mut paths: Vec<PathBuf> = read.map_err(Error::io("read", folder))?;
-    paths.sort();
-    Ok(paths)
+/// A member of a tar file by the name that people see.
+fn named(shards: &[PathBuf], member: &Member) -> String {
+    format!("{}:{}", shards[member.shard].display(), member.name)
+}
+
+fn push_file(files: &mut Catalogue, file: &Path) {
+    files.push(&bytes_of(file.as_os_str()), [0; 3]);
+}
+
+/// A path as bytes. Where the system's names are no bytes, what is not Unicode in them is lost.
+#[cfg(unix)]
+fn bytes_of(name: &OsStr) -> std::borrow::Cow<'_, [u8]> {
+    std::os::unix::ffi::OsStrExt::as_bytes(name).into()
+}
+
+#[cfg(unix)]
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    <OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into()
+}
+
+#[cfg(not(unix))]
+fn bytes_of(name: &OsStr) -> std::borrow::Cow<'_, [u8]> {
+    name.to_string_lossy().into_owned().into_bytes().into()
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    OsString::from(String::from_utf8_lossy(&bytes).into_owned()).into()
+}
+
+/// What a folder holds, in the order of the names. The names lie in one piece of memory: there may be millions.
+struct Entries {
+    names: Vec<u8>,
+    /// Where a name begins, its length, and whether it is a folder.
+    entries: Vec<(usize, u32, bool)>,
+}
+
+impl Entries {
+    /// Folders, also behind links, and files that may be pictures; hidden ones are passed over.
+    fn of(folder: &Path) -> Result<Self> {
+        let mut found = Self { names: Vec::new(), entries: Vec::new() };
+        let mut read = || -> io::Result<()> {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name.to_string_lossy().starts_with('.') {
+                    continue;
+                }
+                let mut kind = entry.file_type()?;
+                if kind.is_symlink() {
+                    // A link that leads nowhere is nothing.
+                    let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+                    kind = metadata.file_type();
+                }
+                if kind.is_dir() || (kind.is_file() && has_picture_ending(Path::new(&name))) {
+                    let first = found.names.len();
+                    found.names.extend_from_slice(&bytes_of(&name));
+                    found.entries.push((first, (found.names.len() - first) as u32, kind.is_dir()));
+                }
+            }
+            Ok(())
+        };
+        read().map_err(Error::io("read", folder))?;
+        let name = |&(first, length, _): &(usize, u32, bool)| &found.names[first..first + length as usize];
+        found.entries.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        Ok(found)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (OsString, bool)> {
+        self.entries.iter().map(|&(first, length, is_folder)| {
+            (path_of(self.names[first..first + length as usize].to_vec()).into(), is_folder)
+        })
+    }
+
+    fn folders(&self) -> impl Iterator<Item = OsString> {
+        self.all().filter_map(|(name, is_folder)| is_folder.then_some(name))
+    }
+
+    fn pictures(&self) -> impl Iterator<Item = OsString> {
+        self.all().filter_map(|(name, is_folder)| (!is_folder).then_some(name))
+    }
 }
 
 /// What stands behind the last dot, in lower case.
@@ -400,20 +564,26 @@ fn hidden(path: &Path) -> bool {
 /// A folder's files of this ending, in the order of their names.
 fn ending_in(folder: &Path, wanted: &str) -> Result<Vec<PathBuf>> {
     let fits = |path: &PathBuf| ending(path).as_deref() == Some(wanted) && path.is_file() && !hidden(path);
-    Ok(entries(folder)?.into_iter().filter(fits).collect())
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        found.extend(Some(entry.map_err(Error::io("read", folder))?.path()).filter(fits));
+    }
+    found.sort();
+    Ok(found)
 }
 
-fn is_picture(path: &Path) -> bool {
-    path.is_file() && !hidden(path) && ending(path).is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()))
+fn has_picture_ending(path: &Path) -> bool {
+    ending(path).is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str()))
 }
 
-/// All pictures below a class folder, however deep.
-fn pictures_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for path in entries(folder)? {
-        if path.is_dir() && !path.is_symlink() {
+/// All pictures below a class folder, however deep. Links to folders are not followed.
+fn pictures_below(folder: &Path, files: &mut Catalogue) -> Result<()> {
+    for (name, is_folder) in Entries::of(folder)?.all() {
+        let path = folder.join(name);
+        if !is_folder {
+            push_file(files, &path);
+        } else if !path.is_symlink() {
             pictures_below(&path, files)?;
-        } else if is_picture(&path) {
-            files.push(path);
         }
     }
     Ok(())

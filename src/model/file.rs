@@ -70,10 +70,30 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     sha256_hex_of(std::iter::once(bytes))
 }
 
+/// As [`sha256_hex`], of what `file` reads to its end. Memory does not depend on its length.
+///
+/// # Errors
+/// Those of reading.
+pub fn sha256_hex_from(mut file: impl Read) -> std::io::Result<String> {
+    let (mut digest, mut piece) = (Sha256::new(), vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hex(digest)),
+            Ok(read) => digest.update(&piece[..read]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// As [`sha256_hex`], of pieces one after the other.
 pub(crate) fn sha256_hex_of(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> String {
     let mut digest = Sha256::new();
     pieces.for_each(|piece| digest.update(piece));
+    hex(digest)
+}
+
+fn hex(digest: Sha256) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -108,5 +128,7 @@ mod tests {
     #[test]
     fn sha256_of_abc_is_the_published_one() {
         assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let long: Vec<u8> = (0..700_001).map(|i| (i % 251) as u8).collect();
+        assert_eq!(sha256_hex_from(&long[..]).unwrap(), sha256_hex(&long));
     }
 }

@@ -7,6 +7,7 @@
 //! - [`onnx_import`]: a network from an ONNX file, to be trained.
 //! - [`onnx`]: the file that is served; [`onnx_quantize`]: the same in 8-bit integers.
 
+mod catalogue;
 pub mod dataset;
 pub mod encoder;
 pub mod error;
@@ -22,13 +23,16 @@ pub mod onnx_import;
 mod onnx_import_tests;
 mod onnx_proto;
 pub mod onnx_quantize;
+mod onnx_skeleton;
 mod onnx_tensor;
 mod parquet_pictures;
 pub mod picture;
+mod reduced_jpeg;
 pub mod resnet;
 pub mod shape;
 mod tar_shards;
 pub mod tensor_op;
+mod tiff_palette;
 pub mod weights;
 
 pub use error::{Error, Result};

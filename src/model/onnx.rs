@@ -8,10 +8,12 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, Op, Shape};
 use crate::onnx_proto::*;
+use crate::onnx_skeleton::{self, Flaw};
 use crate::picture::InputContract;
 use crate::weights::Weights;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Seek};
 
 /// ONNX operator set that is written: the first with everything needed, so that old runtimes read it too.
 pub(crate) const OPSET: i64 = 17;
@@ -353,7 +355,25 @@ pub struct Inspection {
 /// # Errors
 /// [`Error::Onnx`] for truncated or foreign bytes, and for models without graph, input or output.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection> {
-    inspect_model(&decode(bytes)?)
+    inspect_from(Cursor::new(bytes), bytes.len() as u64)
+}
+
+/// As [`inspect`], of a file of `length` bytes that `file` reads from here on. Weights are passed over, not read.
+///
+/// # Errors
+/// Those of [`inspect`]; a file that cannot be read is [`Error::Onnx`] too.
+pub fn inspect_from(file: impl Read + Seek, length: u64) -> Result<Inspection> {
+    let wrong = |why: String| Error::Onnx { why };
+    if length == 0 {
+        return Err(wrong("the file is empty".into()));
+    }
+    let foreign =
+        |why: &dyn std::fmt::Display| wrong(format!("{length} bytes that are no complete ONNX protobuf ({why})"));
+    let skeleton = onnx_skeleton::read(file, length).map_err(|flaw| match flaw {
+        Flaw::Io(e) => wrong(format!("it cannot be read: {e}")),
+        Flaw::Form(why) => foreign(&why),
+    })?;
+    inspect_model(&ModelProto::decode(&skeleton[..]).map_err(|e| foreign(&e))?)
 }
 
 /// The file's protobuf message.
@@ -379,17 +399,31 @@ pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
     if inputs.is_empty() || outputs.is_empty() {
         return Err(wrong(format!("it has {} inputs and {} outputs", inputs.len(), outputs.len())));
     }
-    let outside = |t: &TensorProto| t.data_location == 1 || !t.external_data.is_empty();
-    let attributes = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_deref());
     Ok(Inspection {
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
         opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version),
         metadata: model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect(),
-        external_data: graph.initializer.iter().chain(attributes).any(outside),
+        external_data: lies_outside(graph) || model.functions.iter().any(|f| f.node.iter().any(reads_outside)),
         inputs,
         outputs,
         nodes: graph.node.len(),
     })
+}
+
+/// Whether tensors of this graph, or of graphs inside it, lie in other files.
+fn lies_outside(graph: &GraphProto) -> bool {
+    graph.initializer.iter().any(is_outside) || graph.node.iter().any(reads_outside)
+}
+
+fn reads_outside(node: &NodeProto) -> bool {
+    node.attribute.iter().any(|a| {
+        a.t.as_deref().into_iter().chain(&a.tensors).any(is_outside)
+            || a.g.as_deref().into_iter().chain(&a.graphs).any(lies_outside)
+    })
+}
+
+fn is_outside(tensor: &TensorProto) -> bool {
+    tensor.data_location == 1 || !tensor.external_data.is_empty()
 }
 
 pub(crate) fn value(info: &ValueInfoProto) -> Value {

@@ -183,7 +183,9 @@ impl Shard {
             |c: &ColumnDescPtr| matches!(c.physical_type(), Type::INT64 | Type::INT32) && c.max_rep_level() == 0;
         let find = |name: &str| columns.iter().position(|c| usable(c) && c.path().string() == name);
         let Some(column) = named.into_iter().chain(LABELS).find_map(find) else { return Ok(None) };
-        let mut labels: Vec<i64> = Vec::new();
+        // A label that is none ends up as one of a class that there cannot be.
+        let number = |label: i64| u32::try_from(label).unwrap_or(u32::MAX);
+        let mut labels: Vec<u32> = Vec::new();
         for group in 0..self.groups.len() - 1 {
             let (kind, pages) = guarded(&self.path, || self.pages(column, group))?;
             let pages = Box::new(pages);
@@ -191,9 +193,10 @@ impl Shard {
                 match kind.physical_type() {
                     Type::INT64 => {
                         let mut column = ColumnReaderImpl::<Int64Type>::new(Arc::clone(&kind), pages);
-                        let mut levels = Vec::new();
-                        while column.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut labels)?.0 > 0 {
+                        let (mut levels, mut wide) = (Vec::new(), Vec::new());
+                        while column.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut wide)?.0 > 0 {
                             levels.clear();
+                            labels.extend(wide.drain(..).map(number));
                         }
                     }
                     _ => {
@@ -201,17 +204,14 @@ impl Shard {
                         let (mut levels, mut narrow) = (Vec::new(), Vec::new());
                         while column.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut narrow)?.0 > 0 {
                             levels.clear();
-                            labels.extend(narrow.drain(..).map(i64::from));
+                            labels.extend(narrow.drain(..).map(|label| number(i64::from(label))));
                         }
                     }
                 }
                 Ok(())
             })?;
         }
-        if labels.len() != self.rows() {
-            return Ok(None);
-        }
-        Ok(labels.into_iter().map(|label| u32::try_from(label).ok()).collect())
+        Ok((labels.len() == self.rows() && !labels.contains(&u32::MAX)).then_some(labels))
     }
 
     fn reader(&self, shard: usize, group: usize) -> Result<Reader> {

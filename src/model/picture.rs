@@ -4,8 +4,9 @@
 //! so that they cannot drift. The resampling is Pillow's: separable, antialiased when it shrinks, in fixed point.
 
 use crate::error::{Error, Result};
-use crate::file;
+use crate::{file, reduced_jpeg, tiff_palette};
 use fast_image_resize as fir;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -228,7 +229,7 @@ pub struct Picture {
 
 impl Picture {
     /// Decodes JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF. The EXIF orientation is applied, 16 bit become 8,
-    /// palettes and CMYK become RGB, alpha is dropped. Not read: TIFF with a palette.
+    /// palettes and CMYK become RGB, alpha is dropped.
     ///
     /// # Errors
     /// [`Error::Decode`] for bytes that are no picture, [`Error::Limit`] for one beyond the limits; `name` is what the
@@ -239,6 +240,9 @@ impl Picture {
         if reader.format().is_none() {
             let why = "the bytes are of no known picture format (JPEG, PNG, WebP, BMP, GIF, TIFF)".into();
             return Err(Error::Decode { name: name.into(), why });
+        }
+        if let (Some(ImageFormat::Tiff), Some(picture)) = (reader.format(), tiff_palette::decode(bytes, limits, name)) {
+            return picture;
         }
         let mut before = image::Limits::no_limits();
         if reader.format() == Some(ImageFormat::Png) {
@@ -260,13 +264,17 @@ impl Picture {
         bounds.max_alloc = Some(limits.max_pixels.saturating_mul(16).saturating_add(1 << 20));
         decoder.set_limits(bounds).map_err(wrong)?;
         let orientation = decoder.orientation().map_err(wrong)?;
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(wrong)?;
-        picture.apply_orientation(orientation);
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let gray = !picture.color().has_color();
-        let (channels, pixels) =
-            if gray { (1, picture.into_luma8().into_raw()) } else { (3, picture.into_rgb8().into_raw()) };
-        Ok(Self { channels, width, height, pixels })
+        Ok(upright(DynamicImage::from_decoder(decoder).map_err(wrong)?, orientation))
+    }
+
+    /// As [`Picture::decode`], for somebody who will bring it to `contract`'s size. A JPEG photograph that is many times as
+    /// large may come at a quarter or an eighth of its size; prepared, it is within 2 levels in the mean and 12 at most of
+    /// what the whole picture gives.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`].
+    pub fn decode_for(bytes: &[u8], limits: &Limits, name: &str, contract: &InputContract) -> Result<Self> {
+        reduced_jpeg::decode(bytes, limits, contract).map_or_else(|| Self::decode(bytes, limits, name), Ok)
     }
 
     /// Reads and decodes a file.
@@ -276,6 +284,15 @@ impl Picture {
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
         let bytes = file::read(path, limits.max_file_bytes)?;
         Self::decode(&bytes, limits, &path.display().to_string())
+    }
+
+    /// As [`Picture::open`], for somebody who will bring it to `contract`'s size: see [`Picture::decode_for`].
+    ///
+    /// # Errors
+    /// As [`Picture::open`].
+    pub fn open_for(path: &Path, limits: &Limits, contract: &InputContract) -> Result<Self> {
+        let bytes = file::read(path, limits.max_file_bytes)?;
+        Self::decode_for(&bytes, limits, &path.display().to_string(), contract)
     }
 
     /// A view of the whole picture.
@@ -291,6 +308,16 @@ impl Picture {
             data: &self.pixels,
         }
     }
+}
+
+/// A decoded picture turned upright, in gray or RGB of 8 bits.
+pub(crate) fn upright(mut picture: DynamicImage, orientation: Orientation) -> Picture {
+    picture.apply_orientation(orientation);
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let gray = !picture.color().has_color();
+    let (channels, pixels) =
+        if gray { (1, picture.into_luma8().into_raw()) } else { (3, picture.into_rgb8().into_raw()) };
+    Picture { channels, width, height, pixels }
 }
 
 /// How a picture is brought to the input's size.

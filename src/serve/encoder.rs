@@ -15,8 +15,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,8 +25,9 @@ use ort::value::TensorRef;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::model_file::ModelFile;
 use crate::pipeline;
-use crate::pool::{Origin, Pool, Wish};
+use crate::pool::{Pool, Weights, Wish};
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
@@ -142,8 +141,19 @@ impl Encoder {
     /// [`Error::Io`], [`Error::TooLarge`], [`Error::ModelInvalid`], [`Error::ModelUnsupported`], [`Error::ModelHash`]
     /// or [`Error::Runtime`], each with the file's name.
     pub fn open(runtime: &Arc<Runtime>, path: &Path, options: &EncoderOptions) -> Result<Self> {
-        let bytes = read(path, options.max_model_bytes)?;
-        Self::build(runtime, path, &bytes, true, options)
+        let file = ModelFile::open(path, options.max_model_bytes)?;
+        if options.expected_sha256.is_some() {
+            // Nothing but the bytes that were summed may reach the runtime, so they go through memory.
+            let bytes = file.read()?;
+            let model = Model {
+                path,
+                sha256: Some(checked_sha256(path, &bytes, options)?),
+                inspection: &onnx_of(path, &bytes)?,
+            };
+            return Self::build(runtime, &model, Weights::Memory(&bytes, Some(path)), options);
+        }
+        let inspection = file.inspect()?;
+        Self::build(runtime, &Model { path, sha256: None, inspection: &inspection }, Weights::File(&file), options)
     }
 
     /// Opens a model that lies in memory. The bytes are not needed afterwards; a copy is kept while more sessions may
@@ -157,29 +167,24 @@ impl Encoder {
         if found > options.max_model_bytes {
             return Err(Error::TooLarge { path: path.into(), found, limit: options.max_model_bytes });
         }
-        Self::build(runtime, path, bytes, false, options)
+        let model =
+            Model { path, sha256: Some(checked_sha256(path, bytes, options)?), inspection: &onnx_of(path, bytes)? };
+        Self::build(runtime, &model, Weights::Memory(bytes, None), options)
     }
 
     fn build(
         runtime: &Arc<Runtime>,
-        path: &Path,
-        bytes: &[u8],
-        is_file: bool,
+        model: &Model<'_>,
+        weights: Weights<'_>,
         options: &EncoderOptions,
     ) -> Result<Self> {
-        let sha256 = byol_model::sha256_hex(bytes);
-        if let Some(expected) = &options.expected_sha256
-            && !expected.eq_ignore_ascii_case(&sha256)
-        {
-            return Err(Error::ModelHash { path: path.into(), expected: expected.clone(), found: sha256 });
-        }
+        let Model { path, ref sha256, inspection } = *model;
         let unsupported = |why: String| Error::ModelUnsupported { path: path.into(), why };
         let invalid = |source| Error::ModelInvalid { path: path.into(), source };
-        let inspection = onnx::inspect(bytes).map_err(invalid)?;
         if inspection.external_data {
             return Err(unsupported("it keeps tensors in other files, which is not allowed".into()));
         }
-        let (input, shape) = input(&inspection).map_err(unsupported)?;
+        let (input, shape) = input(inspection).map_err(unsupported)?;
         let written = InputContract::from_metadata(&inspection.metadata).map_err(invalid)?;
         let contract = match options.contract.clone().or(written) {
             Some(contract) => contract,
@@ -187,16 +192,12 @@ impl Encoder {
         };
         contract.validate().map_err(invalid)?;
         check_contract(&contract, &input, shape).map_err(unsupported)?;
-        let output = output(&inspection, options.output.as_deref()).map_err(unsupported)?;
+        let output = output(inspection, options.output.as_deref()).map_err(unsupported)?;
         let static_dimension = output.shape.as_ref().and_then(|shape| shape.iter().skip(1).copied().product());
         let output = output.name.clone();
 
-        let origin = match is_file {
-            true => Origin::File(path.into(), sha256.clone()),
-            false => Origin::Memory(bytes.into()),
-        };
         let wishes = (options.sessions, options.bulk);
-        let pool = Pool::open(runtime, path, bytes, origin, options.provider, wishes)?;
+        let (pool, sha256) = Pool::open(runtime, path, weights, sha256.clone(), options.provider, wishes)?;
         let mut encoder = Self {
             runtime: Arc::clone(runtime),
             pool,
@@ -209,7 +210,7 @@ impl Encoder {
             contract,
             limits: options.limits,
             sha256,
-            metadata: inspection.metadata,
+            metadata: inspection.metadata.clone(),
         };
         if static_dimension.is_none() {
             encoder.dimension = encoder.black_picture(Wish::Latency)?;
@@ -307,7 +308,7 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<()> {
         let prepare = |index: usize, pixels: &mut [u8]| {
-            let picture = Picture::decode(pictures[index], &self.limits, "picture")?;
+            let picture = Picture::decode_for(pictures[index], &self.limits, "picture", &self.contract)?;
             Ok(self.contract.prepare(picture.view(), pixels)?)
         };
         self.extract_with(pictures.len(), &prepare, out, row_stride, items, cancel)
@@ -326,7 +327,7 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<()> {
         let prepare = |index: usize, pixels: &mut [u8]| {
-            let picture = Picture::open(&paths[index], &self.limits)?;
+            let picture = Picture::open_for(&paths[index], &self.limits, &self.contract)?;
             Ok(self.contract.prepare(picture.view(), pixels)?)
         };
         self.extract_with(paths.len(), &prepare, out, row_stride, items, cancel)
@@ -694,25 +695,27 @@ fn check_contract(contract: &InputContract, input: &Port, shape: [Option<usize>;
     ))
 }
 
-/// Reads a regular file of at most `limit` bytes.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let io = |e| Error::io(path)(e);
-    // Asked before opening, because opening a pipe waits for its writer.
-    let metadata = fs::metadata(path).map_err(io)?;
-    if !metadata.is_file() {
-        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+/// What is known of a model before its sessions are made.
+struct Model<'a> {
+    path: &'a Path,
+    /// Known already where the bytes lie in memory.
+    sha256: Option<String>,
+    inspection: &'a Inspection,
+}
+
+fn onnx_of(path: &Path, bytes: &[u8]) -> Result<Inspection> {
+    onnx::inspect(bytes).map_err(|source| Error::ModelInvalid { path: path.into(), source })
+}
+
+/// The sum of bytes in memory, which must be the expected one where there is one.
+fn checked_sha256(path: &Path, bytes: &[u8], options: &EncoderOptions) -> Result<String> {
+    let found = byol_model::sha256_hex(bytes);
+    match &options.expected_sha256 {
+        Some(expected) if !expected.eq_ignore_ascii_case(&found) => {
+            Err(Error::ModelHash { path: path.into(), expected: expected.clone(), found })
+        }
+        _ => Ok(found),
     }
-    let too_large = |found| Error::TooLarge { path: path.into(), found, limit };
-    if metadata.len() > limit {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    let room = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    bytes.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room })?;
-    // One byte more than allowed, should the file have grown since.
-    File::open(path).map_err(io)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
-    let found = bytes.len() as u64;
-    if found > limit { Err(too_large(found)) } else { Ok(bytes) }
 }
 
 fn padded<T: Copy + Default>(values: &[T], len: usize) -> Vec<T> {

@@ -18,6 +18,7 @@ pub mod features;
 pub mod head;
 pub mod knn;
 pub mod metrics;
+mod model_file;
 mod newton;
 mod npy;
 mod pass;

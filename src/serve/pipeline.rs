@@ -123,7 +123,8 @@ fn batches(
         _ => encoder.micro_batch(),
     };
     let prepare = |index: usize, pixels: &mut [u8]| {
-        Ok(encoder.contract().prepare(dataset.picture(first + index)?.view(), pixels)?)
+        let contract = encoder.contract();
+        Ok(contract.prepare(dataset.picture_for(first + index, contract)?.view(), pixels)?)
     };
     let n = dataset.len().saturating_sub(first);
     stream(encoder, n, batch, &prepare, cancel, &mut |range, results, features| {

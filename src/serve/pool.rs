@@ -8,7 +8,11 @@
 //!
 //! All kinds give the same bits. Each holds its own copy of the weights, so a large model gets fewer narrow sessions,
 //! with several threads each.
+//!
+//! Calls are served in the order in which they came: who has just had a session goes behind those that wait. Without that
+//! order a client that comes back at once overtakes the others, and a few of them wait very long (docs/results.md).
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,6 +22,7 @@ use ort::session::Session;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::model_file::ModelFile;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
@@ -26,10 +31,21 @@ const NARROW_BYTES: usize = 2 << 30;
 /// How often a waiting call looks at its `cancel`.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Where the first sessions of a model come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// A file, which the runtime reads by its name.
+    File(&'a ModelFile),
+    /// Bytes, and the file that they are of, if any.
+    Memory(&'a [u8], Option<&'a Path>),
+}
+
 /// Where further sessions of a model come from.
-pub(crate) enum Origin {
+enum Origin {
     /// A file, which must still have these bytes (SHA-256).
     File(PathBuf, String),
+    /// The same, and no other bytes may ever reach the runtime.
+    Pinned(PathBuf, String),
     /// Bytes that came from memory.
     Memory(Arc<[u8]>),
 }
@@ -46,7 +62,6 @@ pub(crate) enum Wish {
 /// The sessions of an encoder.
 pub(crate) struct Pool {
     state: Mutex<State>,
-    returned: Condvar,
     origin: Origin,
     /// The model's name in errors.
     path: PathBuf,
@@ -64,6 +79,17 @@ struct State {
     narrow_made: usize,
     /// Set when a narrow session could not be made: the others have to do.
     stuck: bool,
+    /// Those that wait, the next one first. Each has a bell of its own, so that nobody is woken in vain.
+    queue: VecDeque<Arc<Condvar>>,
+}
+
+impl State {
+    /// Wakes whoever is next.
+    fn call_next(&self) {
+        if let Some(bell) = self.queue.front() {
+            bell.notify_one();
+        }
+    }
 }
 
 /// A session that is taken out.
@@ -99,45 +125,68 @@ impl Layout {
 }
 
 impl Pool {
-    /// Makes the first session from `bytes`, or all of them where their number was asked for.
+    /// Makes the first session, or all of them where their number was asked for. Gives the model's SHA-256 too, which a
+    /// file is summed for at the same time.
     pub(crate) fn open(
         runtime: &Runtime,
         path: &Path,
-        bytes: &[u8],
-        origin: Origin,
+        weights: Weights<'_>,
+        sha256: Option<String>,
         provider: Provider,
         (sessions, bulk): (usize, bool),
-    ) -> Result<Self> {
+    ) -> Result<(Self, String)> {
+        let length = match weights {
+            Weights::File(file) => usize::try_from(file.length()).unwrap_or(usize::MAX),
+            Weights::Memory(bytes, _) => bytes.len(),
+        };
         // An accelerator is one device: sessions on it would only wait for each other.
         let layout = match provider.is_cpu() {
-            true => Layout::new(sessions, bulk, runtime.threads(), bytes.len()),
+            true => Layout::new(sessions, bulk, runtime.threads(), length),
             false => Layout { wide: true, narrow: 0, threads: runtime.threads() },
         };
-        let mut state = State::default();
-        if layout.wide {
-            state.wide = Some(session(runtime, path, bytes, provider, Kind { threads: None, arena: false })?);
-        }
-        if sessions > 0 || !layout.wide {
-            let kind = Kind { threads: Some(layout.threads), arena: bulk };
-            let make = || session(runtime, path, bytes, provider, kind);
-            state.narrow = thread::scope(|scope| {
-                let others: Vec<_> = (1..layout.narrow).map(|_| scope.spawn(make)).collect();
-                let first = (layout.narrow > 0).then(make);
-                let others = others.into_iter().map(|other| other.join().unwrap_or_else(|_| make()));
-                first.into_iter().chain(others).collect::<Result<Vec<_>>>()
-            })?;
-            state.narrow_made = layout.narrow;
-        }
-        Ok(Self {
+        let source = match weights {
+            Weights::File(file) => Source::File(file.path()),
+            Weights::Memory(bytes, _) => Source::Memory(bytes),
+        };
+        let narrow_kind = Kind { threads: Some(layout.threads), arena: bulk };
+        let make_all = || {
+            let mut state = State::default();
+            if layout.wide {
+                state.wide = Some(session(runtime, path, source, provider, Kind { threads: None, arena: false })?);
+            }
+            if sessions > 0 || !layout.wide {
+                let make = || session(runtime, path, source, provider, narrow_kind);
+                state.narrow = thread::scope(|scope| {
+                    let others: Vec<_> = (1..layout.narrow).map(|_| scope.spawn(make)).collect();
+                    let first = (layout.narrow > 0).then(make);
+                    let others = others.into_iter().map(|other| other.join().unwrap_or_else(|_| make()));
+                    first.into_iter().chain(others).collect::<Result<Vec<_>>>()
+                })?;
+                state.narrow_made = layout.narrow;
+            }
+            Ok(state)
+        };
+        let (state, sha256) = match (weights, sha256) {
+            (_, Some(sha256)) => (make_all()?, sha256),
+            (Weights::File(file), None) => file.summed_while(make_all)?,
+            (Weights::Memory(bytes, _), None) => (make_all()?, byol_model::sha256_hex(bytes)),
+        };
+        let more = state.narrow_made < layout.narrow;
+        let origin = match weights {
+            Weights::File(file) => Origin::File(file.path().into(), sha256.clone()),
+            Weights::Memory(_, Some(file)) => Origin::Pinned(file.into(), sha256.clone()),
+            Weights::Memory(bytes, None) => Origin::Memory(if more { bytes.into() } else { Arc::new([]) }),
+        };
+        let pool = Self {
             state: Mutex::new(state),
-            returned: Condvar::new(),
             origin,
             path: path.into(),
             provider,
             narrow_most: layout.narrow,
-            narrow_kind: Kind { threads: Some(layout.threads), arena: bulk },
+            narrow_kind,
             has_wide: layout.wide,
-        })
+        };
+        Ok((pool, sha256))
     }
 
     /// Calls that may be inferred at the same time.
@@ -156,38 +205,67 @@ impl Pool {
             }
             drop(state);
             let session = self.make(runtime)?;
-            self.locked().narrow.push(session);
-            self.returned.notify_one();
+            let mut state = self.locked();
+            state.narrow.push(session);
+            state.call_next();
         }
     }
 
-    /// Waits for a session that suits the wish, and makes one where none is free and more are allowed.
+    /// Waits for its turn and for a session that suits the wish, and makes one where none is free and more are allowed.
     pub(crate) fn checkout(&self, runtime: &Runtime, wish: Wish, cancel: &Cancel) -> Result<Lease<'_>> {
+        let bell = Arc::new(Condvar::new());
         let mut state = self.locked();
+        state.queue.push_back(Arc::clone(&bell));
+        // Leaves the queue however this ends.
+        let turn = Turn { pool: self, bell: &bell };
         loop {
-            cancel.check()?;
-            let busy = state.narrow_made > state.narrow.len();
-            let alone = wish == Wish::Latency && !busy;
-            let session = match alone || self.narrow_most == 0 || state.stuck {
-                true => state.wide.take().map(|session| (true, session)),
-                false => None,
-            };
-            if let Some((wide, session)) = session.or_else(|| state.narrow.pop().map(|session| (false, session))) {
-                return Ok(Lease { pool: self, wide, session: Some(session) });
-            }
-            if self.claim(&mut state) {
+            if let Err(stopped) = cancel.check() {
                 drop(state);
-                match self.make(runtime) {
-                    Ok(session) => return Ok(Lease { pool: self, wide: false, session: Some(session) }),
-                    // The file may be gone by now, or memory short. Whoever has a session can go on.
-                    Err(_) if self.has_wide || self.locked().narrow_made > 0 => {}
-                    Err(error) => return Err(error),
-                }
-                state = self.locked();
-                continue;
+                drop(turn);
+                return Err(stopped);
             }
-            state = self.returned.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            if state.queue.front().is_some_and(|first| Arc::ptr_eq(first, &bell)) {
+                if let Some(session) = self.take(&mut state, wish) {
+                    let (wide, session) = session;
+                    drop(state);
+                    drop(turn);
+                    return Ok(Lease { pool: self, wide, session: Some(session) });
+                }
+                if self.claim(&mut state) {
+                    // Making a session takes long; others need not wait for it.
+                    state.queue.pop_front();
+                    state.call_next();
+                    drop(state);
+                    match self.make(runtime) {
+                        Ok(session) => return Ok(Lease { pool: self, wide: false, session: Some(session) }),
+                        // The file may be gone by now, or memory short. Whoever has a session can go on.
+                        Err(_) if self.has_wide || self.locked().narrow_made > 0 => {}
+                        Err(error) => return Err(error),
+                    }
+                    state = self.locked();
+                    state.queue.push_front(Arc::clone(&bell));
+                    continue;
+                }
+            }
+            state = bell.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// A free session for the one whose turn it is, and whether it is the wide one.
+    fn take(&self, state: &mut State, wish: Wish) -> Option<(bool, Session)> {
+        let busy = state.narrow_made - state.narrow.len();
+        let wide_out = usize::from(self.has_wide && state.wide.is_none());
+        // More calls than threads would only slow each other down.
+        if busy + wide_out >= self.size() {
+            return None;
+        }
+        // The wide session disturbs everybody, so it is for who is alone, and where there is no other.
+        let alone = wish == Wish::Latency && busy == 0 && state.queue.len() == 1;
+        let wide = match alone || self.narrow_most == 0 || state.stuck {
+            true => state.wide.take().map(|session| (true, session)),
+            false => None,
+        };
+        wide.or_else(|| state.narrow.pop().map(|session| (false, session)))
     }
 
     /// Reserves the right to make a narrow session.
@@ -201,13 +279,16 @@ impl Pool {
     fn make(&self, runtime: &Runtime) -> Result<Session> {
         let kind = self.narrow_kind;
         let made = match &self.origin {
-            Origin::Memory(bytes) => session(runtime, &self.path, bytes, self.provider, kind),
-            Origin::File(path, sha256) => std::fs::read(path).map_err(Error::io(path)).and_then(|bytes| {
-                let found = byol_model::sha256_hex(&bytes);
-                if found != *sha256 {
-                    return Err(Error::ModelHash { path: path.clone(), expected: sha256.clone(), found });
-                }
-                session(runtime, &self.path, &bytes, self.provider, kind)
+            Origin::Memory(bytes) => session(runtime, &self.path, Source::Memory(bytes), self.provider, kind),
+            Origin::File(path, expected) => ModelFile::open(path, u64::MAX).and_then(|file| {
+                let make = || session(runtime, &self.path, Source::File(path), self.provider, kind);
+                let (session, found) = file.summed_while(make)?;
+                same_model(path, expected, found).map(|()| session)
+            }),
+            Origin::Pinned(path, expected) => ModelFile::open(path, u64::MAX).and_then(|file| {
+                let bytes = file.read()?;
+                same_model(path, expected, byol_model::sha256_hex(&bytes))?;
+                session(runtime, &self.path, Source::Memory(&bytes), self.provider, kind)
             }),
         };
         made.inspect_err(|_| {
@@ -235,8 +316,29 @@ impl Drop for Lease<'_> {
             true => state.wide = self.session.take(),
             false => state.narrow.extend(self.session.take()),
         }
-        drop(state);
-        self.pool.returned.notify_one();
+        state.call_next();
+    }
+}
+
+/// A place in the queue.
+struct Turn<'a> {
+    pool: &'a Pool,
+    bell: &'a Arc<Condvar>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.locked();
+        state.queue.retain(|other| !Arc::ptr_eq(other, self.bell));
+        // Whoever comes next may find a session free.
+        state.call_next();
+    }
+}
+
+fn same_model(path: &Path, expected: &str, found: String) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::ModelHash { path: path.into(), expected: expected.into(), found }),
     }
 }
 
@@ -250,7 +352,14 @@ struct Kind {
     arena: bool,
 }
 
-fn session(runtime: &Runtime, path: &Path, bytes: &[u8], provider: Provider, kind: Kind) -> Result<Session> {
+/// What a session is made of.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    File(&'a Path),
+    Memory(&'a [u8]),
+}
+
+fn session(runtime: &Runtime, path: &Path, source: Source<'_>, provider: Provider, kind: Kind) -> Result<Session> {
     let build = || -> ort::Result<Session> {
         let mut builder = Session::builder(&runtime.environment)?
             .with_no_environment_execution_providers()?
@@ -262,7 +371,10 @@ fn session(runtime: &Runtime, path: &Path, bytes: &[u8], provider: Provider, kin
             builder =
                 builder.with_independent_thread_pool()?.with_intra_threads(threads)?.with_intra_op_spinning(false)?;
         }
-        builder.commit_from_memory(bytes)
+        match source {
+            Source::File(path) => builder.commit_from_file(path),
+            Source::Memory(bytes) => builder.commit_from_memory(bytes),
+        }
     };
     build().map_err(|e| provider.blame(Error::runtime(path, e.code() as i32, e.message())))
 }

@@ -261,7 +261,7 @@ fn prepared(
         cancel.check()?;
         let index = i * dataset.len() / count;
         let mut pixels = vec![0; encoder.contract().bytes()];
-        let picture = dataset.picture(index);
+        let picture = dataset.picture_for(index, encoder.contract());
         if picture.and_then(|picture| encoder.contract().prepare(picture.view(), &mut pixels)).is_ok() {
             pictures.push(pixels);
             labels.extend(dataset.labels().map(|labels| labels[index]));

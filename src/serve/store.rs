@@ -6,11 +6,12 @@
 //! - `OUT.part.bad`: a JSON line for each bad picture, written before its row;
 //! - `OUT.part.json`: what the work is (encoder, pictures, options), written first. Other work starts over.
 //!
-//! What counts as done are whole rows. [`Store::finish`] writes `OUT` whole or not at all, then removes the three.
+//! What counts as done are whole rows. [`Store::finish`] writes `OUT` whole or not at all, then removes the three. Nothing
+//! that grows with the number of pictures is kept in memory, names and bad pictures neither: they are read again, and
+//! written as they come.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use byol_model::dataset::Dataset;
@@ -45,6 +46,11 @@ pub struct Bad {
     pub error: String,
 }
 
+/// Bad pictures that are kept in memory, to be shown.
+const SHOWN: usize = 100;
+/// What readers of safetensors allow the head of a file.
+const LONGEST_HEAD: u64 = 100_000_000;
+
 /// Rows on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -53,6 +59,7 @@ pub struct Store {
     rows: BufWriter<File>,
     reports: File,
     bad: Vec<Bad>,
+    bad_count: usize,
     done: usize,
 }
 
@@ -79,16 +86,33 @@ impl Store {
         let done = ((rows.metadata().map_err(io(&part))?.len() / row) as usize).min(work.pictures);
         rows.set_len(done as u64 * row).map_err(io(&part))?;
         rows.seek(SeekFrom::End(0)).map_err(io(&part))?;
-        let text = fs::read_to_string(&part_bad).unwrap_or_default();
-        // The last line may be cut off; then its row was not written either.
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Bad>(line).ok());
-        let bad: Vec<Bad> = lines.filter(|bad| bad.index < done).collect();
         let mut reports = open(&part_bad).map_err(io(&part_bad))?;
-        reports.set_len(0).map_err(io(&part_bad))?;
-        for bad in &bad {
-            report(&mut reports, bad).map_err(io(&part_bad))?;
+        // The last line may be cut off, or be of a picture whose row was not written any more.
+        let (mut bad, mut bad_count, mut whole) = (Vec::new(), 0, 0);
+        let mut lines = BadPictures::of(&part_bad)?;
+        while let Some(next) = lines.next(done).map_err(io(&part_bad))? {
+            (bad_count, whole) = (bad_count + 1, lines.read);
+            if bad.len() < SHOWN {
+                bad.push(next);
+            }
         }
-        Ok(Self { out: out.into(), work, rows: BufWriter::with_capacity(1 << 18, rows), reports, bad, done })
+        reports.set_len(whole).map_err(io(&part_bad))?;
+        reports.seek(SeekFrom::End(0)).map_err(io(&part_bad))?;
+        Ok(Self { out: out.into(), work, rows: BufWriter::with_capacity(1 << 18, rows), reports, bad, bad_count, done })
+    }
+
+    /// Checks before the work whether its end can be written: the names of very many pictures do not fit into the head of
+    /// a safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming `out`.
+    pub fn check_room(out: &Path, dataset: &Dataset) -> Result<()> {
+        if format(out)? != Format::Safetensors {
+            return Ok(());
+        }
+        let mut length = Length(0);
+        names_twice_quoted(&mut length, dataset.names()).map_err(Error::io(out))?;
+        room_for(out, length.0)
     }
 
     /// Pictures done, the bad ones included: where to go on.
@@ -96,7 +120,12 @@ impl Store {
         self.done
     }
 
-    /// The bad pictures.
+    /// Number of bad pictures.
+    pub fn bad_count(&self) -> usize {
+        self.bad_count
+    }
+
+    /// The first of the bad pictures, at most 100.
     pub fn bad(&self) -> &[Bad] {
         &self.bad
     }
@@ -113,7 +142,10 @@ impl Store {
             Err(error) => {
                 let bad = Bad { index: self.done, name: name(), error: error.to_string() };
                 report(&mut self.reports, &bad).map_err(Error::io(&part_bad))?;
-                self.bad.push(bad);
+                self.bad_count += 1;
+                if self.bad.len() < SHOWN {
+                    self.bad.push(bad);
+                }
                 zeros = vec![0.0; self.work.dimension];
                 &zeros
             }
@@ -142,98 +174,219 @@ impl Store {
     /// [`Error::EmptyData`] if no picture could be used; [`Error::Io`].
     pub fn finish(mut self, dataset: &Dataset, labels_too: Option<&Path>) -> Result<usize> {
         self.flush()?;
-        let [part, part_bad, part_json] = parts(&self.out);
-        let bad: BTreeSet<usize> = self.bad.iter().map(|bad| bad.index).collect();
-        let good: Vec<usize> = (0..self.done).filter(|index| !bad.contains(index)).collect();
-        if good.is_empty() {
+        let old = parts(&self.out);
+        let good = self.done - self.bad_count;
+        if good == 0 {
             return Err(Error::EmptyData { what: "pictures that can be used" });
         }
-        let labels: Option<Vec<u32>> = dataset.labels().map(|labels| good.iter().map(|&index| labels[index]).collect());
+        let labels = dataset.labels();
+        let write_labels =
+            |out: &mut dyn Write, labels: &[u32]| self.each_good(|index| out.write_all(&labels[index].to_le_bytes()));
         if let Some(path) = labels_too {
-            npy::write_u32(path, labels.as_deref().ok_or(Error::NoLabels)?)?;
+            let labels = labels.ok_or(Error::NoLabels)?;
+            write_atomic_with(path, |out| {
+                out.write_all(&npy::header("<u4", &[good]))?;
+                write_labels(out, labels)
+            })
+            .map_err(written)?;
         }
-        let head = match format(&self.out)? {
-            Format::Npy => npy::header("<f4", &[good.len(), self.work.dimension]),
-            Format::Safetensors => self.header(dataset, &good, labels.as_deref())?,
-            Format::Parquet => return self.finish_table(dataset, &bad, &good, labels.as_deref()),
-        };
-        let size = 4 * self.work.dimension;
-        write_atomic_with(&self.out, |out| {
-            out.write_all(&head)?;
-            let mut rows = BufReader::with_capacity(1 << 18, File::open(&part)?);
-            let mut row = vec![0; size];
-            for index in 0..self.done {
-                rows.read_exact(&mut row)?;
-                if !bad.contains(&index) {
-                    out.write_all(&row)?;
-                }
-            }
-            if let (Format::Safetensors, Some(labels)) = (format(&self.out).map_err(io::Error::other)?, &labels) {
-                labels.iter().try_for_each(|label| out.write_all(&label.to_le_bytes()))?;
-            }
-            Ok(())
-        })
-        .map_err(written)?;
-        for old in [&part, &part_bad, &part_json] {
-            remove(old)?;
+        let kind = format(&self.out)?;
+        if kind == Format::Safetensors {
+            let mut length = Length(0);
+            self.head(&mut length, dataset, good).map_err(Error::io(&self.out))?;
+            room_for(&self.out, length.0)?;
         }
-        Ok(good.len())
-    }
-
-    /// As [`Store::finish`], into a Parquet file.
-    fn finish_table(
-        self,
-        dataset: &Dataset,
-        bad: &BTreeSet<usize>,
-        good: &[usize],
-        labels: Option<&[u32]>,
-    ) -> Result<usize> {
-        let old = parts(&self.out);
         write_atomic_with(&self.out, |out| {
             let mut rows = BufReader::with_capacity(1 << 18, File::open(&old[0])?);
             let mut row = vec![0; 4 * self.work.dimension];
-            let mut table =
-                FeatureTable::begin(out, &self.work.encoder, self.work.dimension, labels.is_some(), dataset.classes())?;
-            let mut written = 0;
-            for index in 0..self.done {
-                rows.read_exact(&mut row)?;
-                if !bad.contains(&index) {
-                    let values = row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                    table.push(dataset.name(index), labels.map(|labels| labels[written]), values)?;
-                    written += 1;
+            match kind {
+                Format::Npy => out.write_all(&npy::header("<f4", &[good, self.work.dimension]))?,
+                Format::Safetensors => {
+                    let mut length = Length(0);
+                    self.head(&mut length, dataset, good)?;
+                    let padded = length.0.next_multiple_of(8);
+                    out.write_all(&padded.to_le_bytes())?;
+                    self.head(out, dataset, good)?;
+                    out.write_all(&b"       "[..(padded - length.0) as usize])?;
+                }
+                Format::Parquet => {
+                    let (sha256, dimension) = (&self.work.encoder, self.work.dimension);
+                    let mut table = FeatureTable::begin(out, sha256, dimension, labels.is_some(), dataset.classes())?;
+                    let mut bad = BadPictures::of(&old[1]).map_err(io::Error::other)?;
+                    for (index, name) in dataset.names().take(self.done).enumerate() {
+                        rows.read_exact(&mut row)?;
+                        if !bad.holds(index)? {
+                            let values = row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                            table.push(name, labels.map(|labels| labels[index]), values)?;
+                        }
+                    }
+                    return table.finish();
                 }
             }
-            table.finish()
+            let mut bad = BadPictures::of(&old[1]).map_err(io::Error::other)?;
+            for index in 0..self.done {
+                rows.read_exact(&mut row)?;
+                if !bad.holds(index)? {
+                    out.write_all(&row)?;
+                }
+            }
+            match labels.filter(|_| kind == Format::Safetensors) {
+                Some(labels) => write_labels(out, labels),
+                None => Ok(()),
+            }
         })
         .map_err(written)?;
         old.iter().try_for_each(|old| remove(old))?;
-        Ok(good.len())
+        Ok(good)
     }
 
-    /// The head of a safetensors file as [`crate::features::Features`] reads it: length, JSON, padding.
-    fn header(&self, dataset: &Dataset, good: &[usize], labels: Option<&[u32]>) -> Result<Vec<u8>> {
-        let names: Vec<String> = good.iter().map(|&index| dataset.name(index)).collect();
-        let classes = (!dataset.classes().is_empty()).then(|| dataset.classes());
-        let ours = serde_json::json!({
-            "kind": "features", "format": 1, "encoder": self.work.encoder, "classes": classes, "names": names,
-        });
-        let values = 4 * good.len() * self.work.dimension;
-        let mut header = serde_json::json!({
-            "__metadata__": { "byol": ours.to_string() },
-            "features": {
-                "dtype": "F32", "shape": [good.len(), self.work.dimension], "data_offsets": [0, values],
-            },
-        });
-        if let Some(labels) = labels {
-            let end = values + 4 * labels.len();
-            header["labels"] =
-                serde_json::json!({ "dtype": "U32", "shape": [labels.len()], "data_offsets": [values, end] });
+    /// Calls `act` with the number of each picture that has features.
+    fn each_good(&self, mut act: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {
+        let mut bad = BadPictures::of(&parts(&self.out)[1]).map_err(io::Error::other)?;
+        for index in 0..self.done {
+            if !bad.holds(index)? {
+                act(index)?;
+            }
         }
-        let mut text = serde_json::to_vec(&header).map_err(|e| Error::corrupt(&self.out, e.to_string()))?;
-        text.resize(text.len().next_multiple_of(8), b' ');
-        let mut head = (text.len() as u64).to_le_bytes().to_vec();
-        head.append(&mut text);
-        Ok(head)
+        Ok(())
+    }
+
+    /// Writes the JSON head of a safetensors file as [`crate::features::Features`] reads it. Ours is a text inside.
+    fn head(&self, out: &mut dyn Write, dataset: &Dataset, good: usize) -> io::Result<()> {
+        let classes = (!dataset.classes().is_empty()).then(|| dataset.classes());
+        let before = serde_json::json!({
+            "kind": "features", "format": 1, "encoder": self.work.encoder, "classes": classes,
+        })
+        .to_string();
+        out.write_all(br#"{"__metadata__":{"byol":""#)?;
+        Quoted(out).write_all(before.trim_end_matches('}').as_bytes())?;
+        Quoted(out).write_all(br#","names":["#)?;
+        let mut bad = BadPictures::of(&parts(&self.out)[1]).map_err(io::Error::other)?;
+        let mut names = dataset.names().take(self.done).enumerate();
+        let mut good_names = std::iter::from_fn(|| {
+            names.by_ref().find_map(|(index, name)| match bad.holds(index) {
+                Ok(true) => None,
+                Ok(false) => Some(Ok(name)),
+                Err(error) => Some(Err(error)),
+            })
+        });
+        let mut failed = Ok(());
+        let found = std::iter::from_fn(|| match good_names.next()? {
+            Ok(name) => Some(name),
+            Err(error) => {
+                failed = Err(error);
+                None
+            }
+        });
+        names_twice_quoted(out, found)?;
+        failed?;
+        Quoted(out).write_all(b"]}")?;
+        let values = 4 * good * self.work.dimension;
+        let dimension = self.work.dimension;
+        write!(out, r#""}},"features":{{"dtype":"F32","shape":[{good},{dimension}],"data_offsets":[0,{values}]}}"#)?;
+        if dataset.labels().is_some() {
+            let end = values + 4 * good;
+            write!(out, r#","labels":{{"dtype":"U32","shape":[{good}],"data_offsets":[{values},{end}]}}"#)?;
+        }
+        out.write_all(b"}")
+    }
+}
+
+/// Names as JSON texts between commas, the whole once more inside a JSON text.
+fn names_twice_quoted(out: &mut dyn Write, names: impl Iterator<Item = String>) -> io::Result<()> {
+    for (i, name) in names.enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        Quoted(out).write_all((comma.to_owned() + &serde_json::to_string(&name)?).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn room_for(out: &Path, head: u64) -> Result<()> {
+    if head <= LONGEST_HEAD {
+        return Ok(());
+    }
+    let why = format!(
+        "the names of all pictures take {head} bytes, and readers of safetensors allow a head of {LONGEST_HEAD}: write \
+         .parquet, or parts (--shard)"
+    );
+    Err(Error::corrupt(out, why))
+}
+
+/// Escapes what is written for the inside of a JSON text. What comes is JSON itself, so it holds no control characters.
+struct Quoted<'a>(&'a mut dyn Write);
+
+impl Write for Quoted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|b| matches!(b, b'"' | b'\\')) {
+            match piece.split_last() {
+                Some((&last @ (b'"' | b'\\'), rest)) => {
+                    self.0.write_all(rest)?;
+                    self.0.write_all(&[b'\\', last])?;
+                }
+                _ => self.0.write_all(piece)?,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Counts what is written.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The bad pictures out of their file, in the order of their numbers.
+struct BadPictures {
+    lines: Option<BufReader<File>>,
+    /// Bytes of the lines that were read.
+    read: u64,
+    ahead: Option<usize>,
+    line: String,
+}
+
+impl BadPictures {
+    fn of(path: &Path) -> Result<Self> {
+        let lines = match File::open(path) {
+            Ok(file) => Some(BufReader::new(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::io(path)(e)),
+        };
+        Ok(Self { lines, read: 0, ahead: None, line: String::new() })
+    }
+
+    /// The next one below `end`; `None` also where the file is cut off.
+    fn next(&mut self, end: usize) -> io::Result<Option<Bad>> {
+        let Some(lines) = &mut self.lines else { return Ok(None) };
+        self.line.clear();
+        let length = lines.read_line(&mut self.line)?;
+        let bad =
+            serde_json::from_str::<Bad>(&self.line).ok().filter(|bad| bad.index < end && self.line.ends_with('\n'));
+        self.read += length as u64;
+        Ok(bad)
+    }
+
+    /// Whether a picture is bad; to be asked in the order of the numbers.
+    fn holds(&mut self, index: usize) -> io::Result<bool> {
+        while self.ahead.is_none_or(|ahead| ahead < index) {
+            match self.next(usize::MAX)? {
+                Some(bad) => self.ahead = Some(bad.index),
+                None => self.ahead = Some(usize::MAX),
+            }
+        }
+        Ok(self.ahead == Some(index))
     }
 }
 
@@ -244,7 +397,7 @@ fn written(error: byol_model::Error) -> Error {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Npy,
     Safetensors,

@@ -1,9 +1,10 @@
 """Peak memory of `byol extract` from few to many pictures, and the opening of a model beside onnxruntime's own.
 
-usage: memory.py BYOL SMALL_ENCODER.onnx [--counts 1000,10000,100000] [--open LATENCY ENCODER.onnx] [--rounds 3]
+usage: memory.py BYOL SMALL_ENCODER.onnx [--counts 1000,10000,100000] [--ending npy|safetensors|parquet] [--files]
+                 [--open LATENCY ENCODER.onnx] [--rounds 3]
 
 The pictures are one JPEG of 28 x 28, many times in a tar file, so that what is read grows with their number and their
-content does not matter. LATENCY is the program of tests/bench/latency.rs (`cargo bench --no-run --bench latency` names
+content does not matter; with --files, as many links to one file in a folder. LATENCY is the program of tests/bench/latency.rs (`cargo bench --no-run --bench latency` names
 it); it opens ENCODER.onnx in three ways, each in a process of its own, in turn with onnxruntime, which also opens it in a
 process of its own. Prints one line for each. Needs: numpy, pillow, onnxruntime.
 """
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -34,6 +36,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("byol")
 parser.add_argument("encoder", type=pathlib.Path)
 parser.add_argument("--counts", default="1000,10000,100000")
+parser.add_argument("--ending", default="npy")
+parser.add_argument("--files", action="store_true")
 parser.add_argument("--open", nargs=2, metavar=("LATENCY", "ENCODER"))
 parser.add_argument("--rounds", type=int, default=3)
 arguments = parser.parse_args()
@@ -50,20 +54,28 @@ def jpeg():
 
 def peak(count, folder, picture):
     """Seconds, and KiB of the largest resident set."""
-    tar = folder / f"{count}.tar"
-    with tarfile.open(tar, "w") as archive:
+    data = folder / (f"{count}" if arguments.files else f"{count}.tar")
+    if arguments.files:
+        data.mkdir()
+        (folder / "one.jpg").write_bytes(picture)
         for i in range(count):
-            entry = tarfile.TarInfo(f"{i:08}.jpg")
-            entry.size = len(picture)
-            archive.addfile(entry, io.BytesIO(picture))
-    out = folder / f"{count}.npy"
-    command = [arguments.byol, "--json", "--quiet", "extract", arguments.encoder, "--data", tar, "-o", out]
+            (data / f"{i:08}.jpg").symlink_to(folder / "one.jpg")
+    else:
+        with tarfile.open(data, "w") as archive:
+            for i in range(count):
+                entry = tarfile.TarInfo(f"{i:08}.jpg")
+                entry.size = len(picture)
+                archive.addfile(entry, io.BytesIO(picture))
+                # A program's peak counts what its parent held when it was started, so nothing may gather here.
+                archive.members.clear()
+    out = folder / f"{count}.{arguments.ending}"
+    command = [arguments.byol, "--json", "--quiet", "extract", arguments.encoder, "--data", data, "-o", out]
     start = time.perf_counter()
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
     report = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0 and report["pictures"] == count, (status, report)
-    tar.unlink()
+    shutil.rmtree(data) if arguments.files else data.unlink()
     out.unlink()
     return time.perf_counter() - start, usage.ru_maxrss
 
