@@ -416,7 +416,7 @@ fn bad_data_and_settings_are_told_by_name() {
     std::fs::create_dir_all(&folder).unwrap();
     let photo = dataset.file(0).unwrap();
     for i in 0..100 {
-        std::fs::copy(photo, folder.join(format!("{i:03}.jpg"))).unwrap();
+        std::fs::copy(&photo, folder.join(format!("{i:03}.jpg"))).unwrap();
     }
     // Not among those that the loader looks at first (every third).
     std::fs::write(folder.join("097.jpg"), b"no picture").unwrap();
