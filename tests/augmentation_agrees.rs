@@ -324,6 +324,7 @@ fn options(channels: usize, size: usize, batch: usize) -> LoaderOptions {
         mean: vec![0.5; channels],
         std: vec![0.25; channels],
         views: ViewsConfig::paper(),
+        single: false,
         batch,
         seed: 11,
         threads: 1,

@@ -56,7 +56,7 @@ fn rule() -> Rule {
 
 /// Losses of steps on one batch of two views, and the encoder after them.
 fn learn(imported: &Imported, x: &Tensor) -> (Vec<f64>, Weights) {
-    let options = Options { device: Device::Cpu, threads: 2, rule: rule(), predictor_rate: 1.0 };
+    let options = Options { device: Device::Cpu, threads: 2, rule: rule(), ..Options::default() };
     let encoder = Predefined { graph: imported.graph.clone(), weights: imported.weights.clone() };
     let mut byol = Byol::from_encoder(encoder, 128, 64, true, 3, &options).unwrap();
     let shape = imported.graph.input_shape();

@@ -273,7 +273,9 @@ fn bad_input_to_serving_is_named_and_nothing_is_half_written() {
 
 #[test]
 fn every_command_explains_itself_with_examples() {
-    for command in ["pretrain", "export", "extract", "linear-eval", "knn", "fit", "predict", "views", "summary"] {
+    for command in
+        ["pretrain", "export", "extract", "linear-eval", "knn", "fit", "finetune", "predict", "views", "summary"]
+    {
         let help = byol([command, "--help"]);
         assert!(help.status.success());
         let text = String::from_utf8_lossy(&help.stdout).into_owned();

@@ -121,7 +121,7 @@ fn recorded_byol(all: &Weights, threads: usize) -> Byol {
     let config = sizes(16, 6, true);
     let part = |graph: Graph, name: &str| Predefined { weights: below(all, &format!("before/online.{name}.")), graph };
     let projector = mlp(encoder.dimension(), &config).unwrap();
-    let options = Options { device: Device::Cpu, threads, rule: RULE, predictor_rate: 1.0 };
+    let options = Options { device: Device::Cpu, threads, rule: RULE, ..Options::default() };
     let mut byol = Byol::new(
         part(encoder, "encoder"),
         part(projector, "projector"),
@@ -242,7 +242,7 @@ fn learning_rate_and_tau_agree_over_whole_runs() {
 #[test]
 fn the_two_constructors_build_the_same_byol() {
     let graph = || encoder("resnet18", Stem::Small, Some(vec![1]), 1, 8).build().unwrap();
-    let options = Options { device: Device::Cpu, threads: 1, rule: RULE, predictor_rate: 1.0 };
+    let options = Options { device: Device::Cpu, threads: 1, rule: RULE, ..Options::default() };
     let short = Byol::from_encoder(Predefined::init(graph(), 5), 16, 6, true, 7, &options).unwrap();
     let config = sizes(16, 6, true);
     let projector = Predefined::init(mlp(graph().dimension(), &config).unwrap(), 7);
@@ -259,7 +259,7 @@ fn the_two_constructors_build_the_same_byol() {
 #[test]
 fn networks_that_do_not_fit_are_refused_by_name() {
     let graph = || encoder("resnet18", Stem::Small, Some(vec![1]), 1, 8).build().unwrap();
-    let options = Options { device: Device::Cpu, threads: 1, rule: RULE, predictor_rate: 1.0 };
+    let options = Options { device: Device::Cpu, threads: 1, rule: RULE, ..Options::default() };
     let part = |inputs, output| Predefined::init(mlp(inputs, &sizes(8, output, true)).unwrap(), 0);
     let refused = |projector, predictor| {
         Byol::new(Predefined::init(graph(), 0), projector, predictor, &options).unwrap_err().to_string()

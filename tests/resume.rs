@@ -6,7 +6,7 @@ use byol_model::encoder::{EncoderConfig, Pool, Stem};
 use byol_model::mlp::MlpConfig;
 use byol_model::weights::Weights;
 use byol_train::Error;
-use byol_train::config::{RunConfig, Views, Warmup};
+use byol_train::config::{OnCollapse, RunConfig, Views, Warmup};
 use byol_train::device::Choice;
 use byol_train::metrics;
 use byol_train::optimizer::Kind;
@@ -111,7 +111,81 @@ fn a_run_interrupted_twice_in_mid_epoch_ends_as_the_uninterrupted_one() {
         };
         assert_eq!(said(whole), said(parts));
         assert_eq!(said(whole).iter().filter(|line| line.loss.is_some()).count(), 13);
+        assert!(said(whole).iter().any(|line| line.probe.is_some_and(|top1| top1 > 0.0)));
     }
+}
+
+#[test]
+fn rate_and_tau_are_of_the_step_however_many_batches_it_has() {
+    let said = |batch_size: usize, accumulate: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = RunConfig { batch_size, accumulate, evaluation_epochs: 0.0, ..small() };
+        run(&config, folder.path(), Start::Fresh).unwrap();
+        let lines = metrics::read(&folder.path().join(METRICS_FILE)).unwrap();
+        lines.iter().map(|line| (line.step, line.learning_rate.unwrap(), line.tau.unwrap())).collect::<Vec<_>>()
+    };
+    let (one, four) = (said(64, 1), said(16, 4));
+    assert_eq!(one, four);
+    assert_eq!(one.len(), 13);
+    // Tau of the first step is the base, and it nears 1 by the paper's cosine over 13 steps, not over 52 batches.
+    assert_eq!(one[0].2, 0.99);
+    let last = 1.0 - 0.01 * ((std::f64::consts::PI * 12.0 / 13.0).cos() + 1.0) / 2.0;
+    assert!((one[12].2 - last).abs() < 1e-12);
+}
+
+/// A run without a predictor, whose target follows at once: nothing keeps its embeddings apart.
+fn collapsing() -> RunConfig {
+    let mut config =
+        RunConfig { steps: Some(300), evaluation_epochs: 0.0, checkpoint_epochs: 0.2, accumulate: 1, ..small() };
+    config.predictor.layers = 0;
+    (config.ema.tau_base, config.ema.tau_end) = (0.0, 0.0);
+    config.optimizer.name = Kind::Sgd;
+    config.optimizer.base_learning_rate = 4.0;
+    config
+}
+
+/// Keeps what a run said.
+#[derive(Default)]
+struct Listener(Vec<String>);
+
+impl Observer for Listener {
+    fn on_message(&mut self, message: &str) {
+        self.0.push(message.into());
+    }
+}
+
+#[test]
+fn a_run_that_collapses_is_stopped_with_advice_or_goes_on_where_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = run(&collapsing(), folder.path(), Start::Fresh).unwrap_err();
+    let Error::Collapsed { step, steps: 300, advice, .. } = &error else { panic!("{error}") };
+    assert!(*step < 150 && advice.contains("predictor.layers"), "{error}");
+    assert!(!folder.path().join(ENCODER_FILE).exists());
+    // A resumed run remembers the bad readings before its checkpoint: it ends at the same step.
+    let again = run(&collapsing(), folder.path(), Start::Resume).unwrap_err();
+    assert!(matches!(&again, Error::Collapsed { step: same, .. } if same == step), "{again}");
+
+    let mut listener = Listener::default();
+    let warn = RunConfig { on_collapse: OnCollapse::Warn, ..collapsing() };
+    let outcome = pretrain(&warn, folder.path(), Start::Overwrite, &mut listener, &AtomicBool::new(false));
+    assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
+    assert_eq!(listener.0.iter().filter(|message| message.contains("collapsed")).count(), 1);
+}
+
+#[test]
+fn activation_checkpoints_and_the_probe_change_no_weight() {
+    let (plain, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&small(), plain.path(), Start::Fresh).unwrap();
+    let config = RunConfig { activation_checkpoints: true, evaluation_probe: false, tensorboard: false, ..small() };
+    run(&config, other.path(), Start::Fresh).unwrap();
+    for name in ["encoder.safetensors", "predictor.safetensors", "target_projector.safetensors"] {
+        assert!(weights(plain.path(), name) == weights(other.path(), name), "{name}");
+    }
+    let event_files = |folder: &Path| {
+        let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("events.out.tfevents.")).count()
+    };
+    assert_eq!((event_files(plain.path()), event_files(other.path())), (1, 0));
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn of_head(arguments: &Arguments, file: &Path, output: &Output) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-type Parts = (EncoderConfig, Graph, InputContract, Weights, BTreeMap<String, String>);
+/// Configuration, graph, input contract, weights and metadata.
+pub type Parts = (EncoderConfig, Graph, InputContract, Weights, BTreeMap<String, String>);
 
 /// The encoder that the flags describe.
 fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> {
@@ -138,7 +139,7 @@ fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> 
 }
 
 /// The encoder that a run has learned, or the one it began with.
-fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::Error>> {
+pub fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::Error>> {
     let file = if run.is_dir() { run.join("encoder.safetensors") } else { run.to_owned() };
     let (mut weights, mut metadata) = Weights::load_with_metadata(&file)?;
     let config = metadata

@@ -22,15 +22,24 @@ use std::process::ExitCode;
 Without --l2, the penalty is chosen among values from 1 to 1e-4 on a tenth of the training rows, then all are fitted.
 With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is
 then --l2, or 1e-2.
+--protocol paper is the paper's own (appendix C.1): SGD with Nesterov momentum on random crops and flips, the encoder
+frozen with its BatchNorm statistics, learning rates swept on held-out training pictures.
 
 Examples:
   byol linear-eval run/encoder.onnx --data fashion-mnist/
   byol linear-eval run/encoder.onnx --data fashion-mnist/ --labels-per-class 10
+  byol linear-eval run/ --data fashion-mnist/ --protocol paper
   byol linear-eval pixels --data fashion-mnist/                  the baseline
   byol linear-eval --features X.npy --labels y.npy --test-features Z.npy --test-labels w.npy --l2 1e-3")]
 pub struct Arguments {
     #[command(flatten)]
     pair: PairArgs,
+    /// Another way of judging than a certified optimum on features.
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["l2", "raw", "labels_per_class"])]
+    protocol: Option<Protocol>,
+    #[cfg(feature = "train")]
+    #[command(flatten)]
+    paper: crate::linear_paper::PaperArgs,
     /// L2 penalty per example; chosen on held-out rows by default.
     #[arg(long)]
     l2: Option<f64>,
@@ -48,10 +57,28 @@ pub struct Arguments {
     seed: u64,
 }
 
+/// Ways of judging, as published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Protocol {
+    /// SGD, 80 epochs, crops and flips, rates swept on held-out pictures. Needs a program built with training.
+    Paper,
+}
+
 /// Penalty where too few rows are left to choose one.
 const FEW_L2: f64 = 1e-2;
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    match arguments.protocol {
+        #[cfg(feature = "train")]
+        Some(Protocol::Paper) => {
+            return crate::linear_paper::run(&arguments.paper, &arguments.pair, arguments.seed, output);
+        }
+        #[cfg(not(feature = "train"))]
+        Some(Protocol::Paper) => {
+            return Err("--protocol paper needs training: build with `--features train`".into());
+        }
+        None => {}
+    }
     let (train, test) = arguments.pair.load(output)?;
     let options =
         FitOptions { standardize: !arguments.raw, threads: arguments.pair.runtime.threads, ..FitOptions::default() };

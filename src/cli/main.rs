@@ -4,9 +4,13 @@ mod encoder_args;
 mod evaluate;
 mod export;
 mod extract;
+#[cfg(feature = "train")]
+mod finetune;
 mod fit;
 mod knn;
 mod linear_eval;
+#[cfg(feature = "train")]
+mod linear_paper;
 mod output;
 mod predict;
 #[cfg(feature = "train")]
@@ -53,6 +57,8 @@ enum Command {
     LinearEval(linear_eval::Arguments),
     Knn(knn::Arguments),
     Fit(fit::Arguments),
+    #[cfg(feature = "train")]
+    Finetune(finetune::Arguments),
     Predict(predict::Arguments),
     Evaluate(evaluate::Arguments),
     #[cfg(feature = "train")]
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         Command::Quantize(arguments) => quantize::run(arguments, &output),
         Command::LinearEval(arguments) => linear_eval::run(arguments, &output),
         Command::Knn(arguments) => knn::run(arguments, &output),
+        #[cfg(feature = "train")]
+        Command::Finetune(arguments) => finetune::run(arguments, &output),
         Command::Fit(arguments) => fit::run(arguments, &output),
         Command::Evaluate(arguments) => evaluate::run(arguments, &output),
         Command::Predict(arguments) => predict::run(arguments, &output),

@@ -3,10 +3,11 @@
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
-use byol_train::config::{RunConfig, Views};
+use byol_train::config::{OnCollapse, RunConfig, Views};
 use byol_train::device::Choice;
 use byol_train::optimizer::Kind;
 use byol_train::plot::{plot_run, read_metrics};
+use byol_train::preset;
 use byol_train::pretrain::{EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -23,13 +24,19 @@ const INTERRUPTED: u8 = 130;
 /// Learn an encoder from unlabelled pictures (BYOL).
 #[derive(clap::Args)]
 #[command(after_help = "\
-Settings come from the defaults (the paper's for 100 epochs), then --config, then the flags; the run folder keeps the
-resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on from it, to the same bits on CPU.
+Settings come from the defaults (the paper's for 100 epochs) or a --preset, then --config, then the flags; the run
+folder keeps the resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on from it, to the same bits
+on CPU. A run whose embeddings collapse is stopped, with advice. `tensorboard --logdir run/` draws its curves.
+
+Presets: paper-40, paper-100, paper-300, paper-1000 (4096 pictures a step), batch-512, cifar (32 pixels), imagenette
+(128 pixels).
 
 Examples:
   byol pretrain --data photos/ --out run/
   byol pretrain --data fashion-mnist/ --encoder resnet18 --image-size 28 --channels 1 --views small-image --out run/
   byol pretrain --data photos/ --encoder my.onnx --out run/         your own network (docs/own-encoder.md)
+  byol pretrain --preset paper-300 --data imagenet/train --out run/
+  byol pretrain --preset cifar --data cifar10/ --out run/
   byol pretrain --config examples/demo.toml --out run/
   byol pretrain --resume --out run/
   byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/")]
@@ -37,6 +44,9 @@ pub struct Arguments {
     /// Run file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A whole recipe by name, in place of a run file.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"])]
+    preset: Option<String>,
     /// A folder of pictures or of IDX files; labels, if any, only serve the k-NN curve.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
@@ -95,9 +105,15 @@ struct TrainingArgs {
     /// A checkpoint every so many epochs.
     #[arg(long, value_name = "EPOCHS")]
     checkpoint_epochs: Option<f64>,
-    /// k-NN accuracy every so many epochs, 0 for never.
+    /// k-NN and linear probe accuracy every so many epochs, 0 for never.
     #[arg(long, value_name = "EPOCHS")]
     evaluation_epochs: Option<f64>,
+    /// stop or warn when the embeddings of all pictures become the same.
+    #[arg(long, value_name = "WHAT", value_parser = on_collapse)]
+    on_collapse: Option<OnCollapse>,
+    /// Keep only some of the encoder's activations and compute the others again: less memory, more time.
+    #[arg(long)]
+    activation_checkpoints: bool,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long)]
     device: Option<Choice>,
@@ -108,6 +124,11 @@ struct TrainingArgs {
 
 /// An optimiser by the name that it has in a run file.
 fn optimizer(name: &str) -> Result<Kind, String> {
+    serde_json::from_value(name.into()).map_err(|e| e.to_string())
+}
+
+/// What to do on collapse, by the name that it has in a run file.
+fn on_collapse(name: &str) -> Result<OnCollapse, String> {
     serde_json::from_value(name.into()).map_err(|e| e.to_string())
 }
 
@@ -157,6 +178,8 @@ impl TrainingArgs {
         }
         set(&self.checkpoint_epochs, &mut config.checkpoint_epochs);
         set(&self.evaluation_epochs, &mut config.evaluation_epochs);
+        set(&self.on_collapse, &mut config.on_collapse);
+        config.activation_checkpoints |= self.activation_checkpoints;
         set(&self.device, &mut config.device);
         set(&self.threads, &mut config.threads);
     }
@@ -168,7 +191,17 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         None if arguments.resume && recorded.exists() => Some(recorded.as_path()),
         given => given.as_deref(),
     };
-    let mut config = configure(file, arguments.data.as_deref(), &arguments.encoder)?;
+    let mut config = match &arguments.preset {
+        Some(name) => {
+            let mut config = preset::preset(name)?;
+            if let Some(data) = &arguments.data {
+                config.data.path.clone_from(data);
+            }
+            arguments.encoder.apply(&mut config.encoder)?;
+            config
+        }
+        None => configure(file, arguments.data.as_deref(), &arguments.encoder)?,
+    };
     arguments.training.apply(&mut config);
     let start = match (arguments.resume, arguments.force) {
         (true, _) => Start::Resume,
@@ -187,7 +220,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             draw(&arguments.out.join(METRICS_FILE), &plot)?;
             let result = json!({
                 "run": arguments.out, "encoder": summary.encoder, "steps": summary.steps, "epochs": summary.epochs,
-                "loss": summary.loss, "knn": summary.knn, "images_per_second": summary.images_per_second, "plot": plot,
+                "loss": summary.loss, "knn": summary.knn, "probe": summary.probe, "images_per_second": summary.images_per_second, "plot": plot,
             });
             output.result(&result, |out| {
                 line!(
@@ -258,7 +291,7 @@ impl Observer for Teller<'_> {
         bar.set_position(r.step as u64);
         let text = format!(
             "epoch {:.1}, loss {:.4}, lr {:.4}, tau {:.4}, spread {:.2}, {:.0} pictures/s",
-            r.epoch, r.loss, r.learning_rate, r.tau, r.embedding_std, r.images_per_second
+            r.epoch, r.loss, r.learning_rate, r.tau, r.embeddings.spread, r.images_per_second
         );
         if bar.is_hidden() && self.told.elapsed() >= LINE_EVERY {
             self.told = Instant::now();
@@ -268,7 +301,9 @@ impl Observer for Teller<'_> {
     }
 
     fn on_evaluation(&mut self, r: &EvaluationReport) {
-        let text = format!("epoch {:.1}: {}-NN top-1 {:.2}% on {} pictures", r.epoch, r.k, 100.0 * r.knn, r.pictures);
+        let probe = r.probe.map_or(String::new(), |top1| format!(", linear probe {:.2}%", 100.0 * top1));
+        let (top1, of) = (100.0 * r.knn, r.pictures);
+        let text = format!("epoch {:.1}: {}-NN top-1 {top1:.2}%{probe} on {of} pictures", r.epoch, r.k);
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.println(text),
             _ => self.output.say(&text),

@@ -119,26 +119,30 @@ impl PairArgs {
         let (Some(encoder), Some(data)) = (&self.encoder, &self.data) else {
             return Err("give an encoder and --data, or --features and --test-features".into());
         };
-        let train = Dataset::open(data, Split::Train)?;
-        let test = match &self.test_data {
-            Some(path) => Dataset::open(path, Split::Train)?,
-            None => Dataset::open(data, Split::Test)?,
-        };
-        if train.labels().is_none() || test.labels().is_none() {
-            return Err(
-                format!("{} has no labels: evaluation needs class folders or label files", data.display()).into()
-            );
-        }
-        if test.classes().iter().any(|class| !train.classes().contains(class)) {
-            return Err(format!(
-                "the test pictures have classes {:?}, the training pictures {:?}",
-                test.classes(),
-                train.classes()
-            )
-            .into());
-        }
+        let (train, test) = labelled(data, self.test_data.as_deref())?;
         Ok((self.runtime.features(encoder, &train, output)?, self.runtime.features(encoder, &test, output)?))
     }
+}
+
+/// The labelled training and test pictures of a data set.
+pub fn labelled(data: &Path, test_data: Option<&Path>) -> Result<(Dataset, Dataset), Box<dyn Error>> {
+    let train = Dataset::open(data, Split::Train)?;
+    let test = match test_data {
+        Some(path) => Dataset::open(path, Split::Train)?,
+        None => Dataset::open(data, Split::Test)?,
+    };
+    if train.labels().is_none() || test.labels().is_none() {
+        return Err(format!("{} has no labels: evaluation needs class folders or label files", data.display()).into());
+    }
+    if test.classes().iter().any(|class| !train.classes().contains(class)) {
+        return Err(format!(
+            "the test pictures have classes {:?}, the training pictures {:?}",
+            test.classes(),
+            train.classes()
+        )
+        .into());
+    }
+    Ok((train, test))
 }
 
 /// Features from a file, with labels from another where given.

@@ -40,8 +40,26 @@ pub struct Options {
     pub threads: usize,
     /// The optimiser.
     pub rule: Rule,
-    /// The predictor's learning rate as a multiple of the others'.
+    /// The predictor's learning rate as a multiple of the encoder's.
     pub predictor_rate: f64,
+    /// The projector's learning rate as a multiple of the encoder's.
+    pub projector_rate: f64,
+    /// Let the encoder's activations go and compute them again on the way back ([`crate::recompute`]).
+    pub recompute: bool,
+}
+
+impl Default for Options {
+    /// The paper's optimiser on one thread of the CPU.
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            threads: 1,
+            rule: Rule::default(),
+            predictor_rate: 1.0,
+            projector_rate: 1.0,
+            recompute: false,
+        }
+    }
 }
 
 /// The five networks and the optimiser.
@@ -50,7 +68,7 @@ pub struct Byol {
     online: Online,
     target: Target,
     optimizers: [Optimizer; 3],
-    predictor_rate: f64,
+    rates: [f64; 3],  // of encoder, projector, predictor, as multiples
     sides: Vec<Side>, // two, but while a step is under way
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
@@ -104,12 +122,14 @@ impl Byol {
             Online { encoder: on_device(encoder)?, projector: on_device(projector)?, predictor: on_device(predictor)? };
         let optimizer = |network: &Network| Optimizer::new(options.rule, network);
         let optimizers = [optimizer(&online.encoder)?, optimizer(&online.projector)?, optimizer(&online.predictor)?];
-        let sides = vec![Side::new(&online, &target)?, Side::new(&online, &target)?];
+        let side = || Side::new(&online, &target, options.recompute);
+        let sides = vec![side()?, side()?];
         let parallel = options.device == Device::Cpu && options.threads > 1;
         let threads = if parallel { options.threads / 2 } else { options.threads.max(1) };
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
-        Ok(Self { online, target, optimizers, predictor_rate: options.predictor_rate, sides, helper, waiting: 0 })
+        let rates = [1.0, options.projector_rate, options.predictor_rate];
+        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0 })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -190,7 +210,7 @@ impl Byol {
     pub fn update(&mut self, learning_rate: f64, tau: f64) -> Result<()> {
         let mut gradients = self.gradients()?;
         let networks = [&self.online.encoder, &self.online.projector, &self.online.predictor];
-        let rates = [learning_rate, learning_rate, learning_rate * self.predictor_rate];
+        let rates = self.rates.map(|multiple| learning_rate * multiple);
         for (((optimizer, network), gradient), rate) in
             self.optimizers.iter_mut().zip(networks).zip(&mut gradients).zip(rates)
         {
@@ -301,6 +321,10 @@ fn normalise(x: &Tensor) -> Result<Tensor> {
 pub struct Reading {
     loss: Tensor,
     embedding_std: Tensor,
+    /// What the online encoder made of the view, `[n, features]`, cut off from the gradient.
+    pub features: Tensor,
+    /// What the online projector made of that.
+    pub projection: Tensor,
 }
 
 impl Reading {
@@ -326,16 +350,18 @@ struct Side {
     predictor: Lane,
     target_encoder: Lane,
     target_projector: Lane,
+    recompute: bool,
 }
 
 impl Side {
-    fn new(online: &Online, target: &Target) -> Result<Self> {
+    fn new(online: &Online, target: &Target, recompute: bool) -> Result<Self> {
         Ok(Self {
             encoder: online.encoder.lane()?,
             projector: online.projector.lane()?,
             predictor: online.predictor.lane()?,
             target_encoder: target.encoder.lane()?,
             target_projector: target.projector.lane()?,
+            recompute,
         })
     }
 
@@ -354,13 +380,21 @@ impl Side {
 
     /// Predicts the other side's projection from this side's view, and adds the gradient.
     fn predict(&mut self, view: &Tensor, other: impl FnOnce() -> Result<Tensor>, share: f64) -> Result<Reading> {
-        let projection = self.projector.forward(&self.encoder.forward(view, Mode::Train)?, Mode::Train)?;
+        let trail = if self.recompute { Some(self.encoder.forward_lean(view)?) } else { None };
+        let features = match &trail {
+            Some(trail) => trail.output.shallow_clone(),
+            None => self.encoder.forward(view, Mode::Train)?,
+        };
+        let projection = self.projector.forward(&features, Mode::Train)?;
         let prediction = self.predictor.forward(&projection, Mode::Train)?;
         let loss = regression_loss(&prediction, &other()?)?;
         if share == 1.0 {
             loss.f_backward()?
         } else {
             loss.f_mul_scalar(share)?.f_backward()?
+        }
+        if let Some(trail) = trail {
+            self.encoder.backward_again(trail)?;
         }
         for lane in self.learning() {
             lane.gather_gradient()?;
@@ -369,7 +403,8 @@ impl Side {
             let dimension = projection.size().last().copied().unwrap_or(1) as f64;
             let deviation = normalise(&projection)?.f_std_dim([0i64].as_slice(), false, false)?;
             let embedding_std = deviation.f_mean(tch::Kind::Float)?.f_mul_scalar(dimension.sqrt())?;
-            Ok(Reading { loss: loss.f_detach()?, embedding_std })
+            let [features, projection] = [features.f_detach()?, projection.f_detach()?];
+            Ok(Reading { loss: loss.f_detach()?, embedding_std, features, projection })
         })
     }
 }

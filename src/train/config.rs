@@ -35,6 +35,16 @@ pub struct RunConfig {
     pub evaluation_epochs: f64,
     /// Neighbours of the k-NN accuracy.
     pub evaluation_k: usize,
+    /// A linear classifier learned beside the run on stopped gradients, judged with the k-NN (paper, appendix C.1); its
+    /// labels never reach the encoder.
+    pub evaluation_probe: bool,
+    /// What to do when the embeddings collapse: `stop` or `warn`.
+    pub on_collapse: OnCollapse,
+    /// TensorBoard event files beside `metrics.jsonl`.
+    pub tensorboard: bool,
+    /// Keep only some of the encoder's activations and compute the others again on the way back: less memory, about
+    /// a third more time, the same gradients.
+    pub activation_checkpoints: bool,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: device::Choice,
     /// CPU threads; 0 for all.
@@ -66,6 +76,10 @@ impl Default for RunConfig {
             checkpoint_epochs: 1.0,
             evaluation_epochs: 5.0,
             evaluation_k: 20,
+            evaluation_probe: true,
+            on_collapse: OnCollapse::Stop,
+            tensorboard: true,
+            activation_checkpoints: false,
             device: device::Choice::Auto,
             threads: 0,
             views: Views::Preset("paper".into()),
@@ -123,8 +137,10 @@ pub struct OptimizerConfig {
     pub betas: (f64, f64),
     /// AdamW's epsilon.
     pub epsilon: f64,
-    /// The predictor's learning rate as a multiple of the others'.
+    /// The predictor's learning rate as a multiple of the encoder's.
     pub predictor_learning_rate: f64,
+    /// The projector's learning rate as a multiple of the encoder's.
+    pub projector_learning_rate: f64,
 }
 
 impl Default for OptimizerConfig {
@@ -141,6 +157,7 @@ impl Default for OptimizerConfig {
             betas: (0.9, 0.999),
             epsilon: 1e-8,
             predictor_learning_rate: 1.0,
+            projector_learning_rate: 1.0,
         }
     }
 }
@@ -159,6 +176,17 @@ impl Default for EmaConfig {
     fn default() -> Self {
         Self { tau_base: 0.99, tau_end: 1.0 }
     }
+}
+
+/// What a run does when its embeddings collapse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCollapse {
+    /// Ends, with advice; the last checkpoint is kept.
+    #[default]
+    Stop,
+    /// Says so once and goes on.
+    Warn,
 }
 
 /// A preset's name or two lists of operators.
@@ -346,6 +374,7 @@ impl RunConfig {
         range("evaluation_epochs", self.evaluation_epochs, 0.0, 1e6)?;
         range("optimizer.base_learning_rate", o.base_learning_rate, 0.0, 1e4)?;
         range("optimizer.predictor_learning_rate", o.predictor_learning_rate, 0.0, 1e4)?;
+        range("optimizer.projector_learning_rate", o.projector_learning_rate, 0.0, 1e4)?;
         range("optimizer.weight_decay", o.weight_decay, 0.0, 1.0)?;
         range("optimizer.momentum", o.momentum, 0.0, 1.0)?;
         range("optimizer.trust_coefficient", o.trust_coefficient, 0.0, 1e3)?;
@@ -369,6 +398,12 @@ impl RunConfig {
         if self.predictor.output != self.projector.output {
             let why = format!("must equal projector.output = {}, which it predicts", self.projector.output);
             return Err(Error::setting("predictor.output", self.predictor.output, why));
+        }
+        for (key, mlp) in [("projector", &self.projector), ("predictor", &self.predictor)] {
+            // Without layers the output's width is the input's, whatever is written.
+            if mlp.layers > 0 && mlp.output == 0 {
+                return Err(Error::setting(&format!("{key}.output"), 0, "must be at least 1"));
+            }
         }
         self.contract().validate()?;
         self.views()?.check(self.encoder.image_size)
@@ -407,14 +442,24 @@ impl RunConfig {
         })
     }
 
-    /// Refuses to continue a run with settings that would give another result. Device, threads, the place of the data
-    /// and the intervals of checkpoints and evaluations may change.
+    /// Refuses to continue a run with settings that would give another result. Device, threads, the place of the data,
+    /// the intervals of checkpoints and evaluations, and what is told of the run may change.
     ///
     /// # Errors
     /// [`Error::Changed`] names the first setting that differs.
     pub fn check_resumable(&self, recorded: &RunConfig) -> Result<()> {
-        const FREE: [&str; 6] =
-            ["checkpoint_epochs", "evaluation_epochs", "evaluation_k", "device", "threads", "data.path"];
+        const FREE: [&str; 10] = [
+            "checkpoint_epochs",
+            "evaluation_epochs",
+            "evaluation_k",
+            "evaluation_probe",
+            "on_collapse",
+            "tensorboard",
+            "activation_checkpoints",
+            "device",
+            "threads",
+            "data.path",
+        ];
         let value = |config: &RunConfig| {
             serde_json::to_value(config).map_err(|e| Error::setting("run file", "this configuration", e.to_string()))
         };

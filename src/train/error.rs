@@ -51,6 +51,14 @@ pub enum Error {
         /// The known names, nearest first.
         known: String,
     },
+    /// A preset of a whole run that is not known.
+    #[error("Unknown preset {name:?}; known are, nearest first, {known}")]
+    UnknownPreset {
+        /// The name.
+        name: String,
+        /// The known names, nearest first.
+        known: String,
+    },
     /// An operator of a view that makes no sense.
     #[error("Setting views.{view}[{index}] ({operator}): {reason}")]
     Operator {
@@ -144,6 +152,21 @@ pub enum Error {
         loss: f64,
         /// Learning rate of the step.
         learning_rate: f64,
+    },
+    /// The embeddings of all pictures have become the same.
+    #[error(
+        "The embeddings have collapsed at step {step} of {steps}: {signs}. {advice} The last checkpoint is kept; \
+         --on-collapse warn goes on all the same"
+    )]
+    Collapsed {
+        /// Step at which it was sure.
+        step: usize,
+        /// Steps of the run.
+        steps: usize,
+        /// What was seen.
+        signs: String,
+        /// What to change.
+        advice: String,
     },
     /// Networks that do not fit together.
     #[error("{what}: {why}")]

@@ -59,12 +59,16 @@ impl Evaluation {
         self.queries
     }
 
-    /// Share of the pictures whose nearest neighbours, by cosine, have their class. `features` turns normalised
-    /// pictures into feature vectors.
+    /// Rows of the data set whose classes are guessed: nothing that is judged here may learn from them.
+    pub fn held_out(&self) -> &[usize] {
+        &self.rows[..self.queries]
+    }
+
+    /// Features of all pictures that are needed. `features` turns normalised pictures into feature vectors.
     ///
     /// # Errors
     /// [`Error::Model`] names a picture that cannot be read; what `features` gives.
-    pub fn accuracy(&self, features: impl Fn(&[f32]) -> Result<Vec<f32>>) -> Result<f64> {
+    pub fn features(&self, features: impl Fn(&[f32]) -> Result<Vec<f32>>) -> Result<Features<'_>> {
         let mut all = Vec::new();
         for rows in self.rows.chunks(BATCH) {
             let one = self.contract.bytes();
@@ -77,10 +81,29 @@ impl Evaluation {
             })?;
             all.extend(features(&pictures)?);
         }
-        let (queries, bank) = all.split_at(all.len() / self.rows.len() * self.queries);
-        let (query_labels, bank_labels) = self.labels.split_at(self.queries);
-        let bank = Labelled { features: bank, labels: bank_labels };
-        let queries = Labelled { features: queries, labels: query_labels };
-        Ok(knn_top1(bank, queries, self.k, Vote::Majority))
+        Ok(Features { values: all, of: self })
+    }
+}
+
+/// Features of an evaluation's pictures.
+#[derive(Debug)]
+pub struct Features<'a> {
+    values: Vec<f32>,
+    of: &'a Evaluation,
+}
+
+impl Features<'_> {
+    /// Features and labels of the pictures whose classes are guessed.
+    pub fn queries(&self) -> Labelled<'_> {
+        let end = self.values.len() / self.of.rows.len() * self.of.queries;
+        Labelled { features: &self.values[..end], labels: &self.of.labels[..self.of.queries] }
+    }
+
+    /// Share of those pictures whose nearest neighbours, by cosine, have their class.
+    pub fn knn(&self) -> f64 {
+        let queries = self.queries();
+        let bank =
+            Labelled { features: &self.values[queries.features.len()..], labels: &self.of.labels[self.of.queries..] };
+        knn_top1(bank, queries, self.of.k, Vote::Majority)
     }
 }

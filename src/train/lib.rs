@@ -7,6 +7,7 @@ pub mod augment;
 pub mod byol;
 pub mod canvas;
 pub mod checkpoint;
+pub mod classifier;
 pub mod config;
 pub mod device;
 pub mod error;
@@ -18,9 +19,15 @@ pub mod network;
 mod network_tensor;
 pub mod optimizer;
 pub mod plot;
+pub mod preset;
 pub mod pretrain;
+pub mod probe;
+pub mod recompute;
 pub mod resample;
 pub mod schedule;
+pub mod sentinel;
+pub mod subset;
+pub mod tensorboard;
 pub mod views;
 
 /// The binding to libtorch, of the version that this crate's types are made of.

@@ -33,6 +33,8 @@ pub struct LoaderOptions {
     pub std: Vec<f32>,
     /// The two pipelines.
     pub views: ViewsConfig,
+    /// Make the first view only; the second stays empty.
+    pub single: bool,
     /// Pictures in a batch.
     pub batch: usize,
     /// Decides order and views.
@@ -200,11 +202,18 @@ impl Shared {
         });
         batch.step = step;
         batch.first.resize(count * values, 0.0);
-        batch.second.resize(count * values, 0.0);
+        batch.second.resize(if self.options.single { 0 } else { count * values }, 0.0);
         batch.indices.clear();
         batch.indices.extend_from_slice(&order[place * count..][..count]);
         let Batch { first, second, indices, .. } = &mut batch;
         self.pool.install(|| {
+            if self.options.single {
+                return first.par_chunks_exact_mut(values).zip(indices.par_iter()).try_for_each(|(first, &index)| {
+                    self.pictures.with(index as usize, channels, |source| {
+                        self.view(source, Draw { seed, epoch, picture: index.into(), view: 0 }, first);
+                    })
+                });
+            }
             let views = first.par_chunks_exact_mut(values).zip(second.par_chunks_exact_mut(values));
             views.zip(indices.par_iter()).try_for_each(|((first, second), &index)| {
                 self.pictures.with(index as usize, channels, |source| {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// One line: a step (with a loss) or an evaluation (with a k-NN accuracy).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Optimiser steps done.
     pub step: usize,
@@ -26,6 +26,12 @@ pub struct Line {
     /// Collapse signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_std: Option<f64>,
+    /// Mean cosine between the projections of different pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
+    /// Directions that carry the projections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_rank: Option<f64>,
     /// Pictures a second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_per_second: Option<f64>,
@@ -35,6 +41,9 @@ pub struct Line {
     /// Neighbours of the k-NN accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<usize>,
+    /// Accuracy of the online linear probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<f64>,
 }
 
 impl Line {
@@ -46,10 +55,11 @@ impl Line {
             loss: Some(report.loss),
             learning_rate: Some(report.learning_rate),
             tau: Some(report.tau),
-            embedding_std: Some(report.embedding_std),
+            embedding_std: Some(report.embeddings.spread),
+            cosine: Some(report.embeddings.cosine),
+            effective_rank: Some(report.embeddings.effective_rank),
             images_per_second: Some(report.images_per_second),
-            knn: None,
-            k: None,
+            ..Self::default()
         }
     }
 
@@ -58,13 +68,10 @@ impl Line {
         Self {
             step: report.step,
             epoch: report.epoch,
-            loss: None,
-            learning_rate: None,
-            tau: None,
-            embedding_std: None,
-            images_per_second: None,
             knn: Some(report.knn),
             k: Some(report.k),
+            probe: report.probe,
+            ..Self::default()
         }
     }
 }
@@ -122,7 +129,8 @@ mod tests {
     fn metrics_are_cut_back_to_the_step_that_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let line = |step| Line::evaluation(&EvaluationReport { step, epoch: 0.5, knn: 0.7, k: 20, pictures: 9 });
+        let line =
+            |step| Line::evaluation(&EvaluationReport { step, epoch: 0.5, knn: 0.7, k: 20, probe: None, pictures: 9 });
         let mut metrics = Metrics::open(&path, 0).unwrap();
         for step in 1..=5 {
             metrics.write(&line(step)).unwrap();

@@ -1,19 +1,11 @@
-//! What a run looks like from outside: neighbours of its features, and the signs of collapse.
-//!
-//! A collapsed network gives every picture the same embedding. The loss does not show it (it falls to its best), and a
-//! probe may stay flat until the very end. The spread of the embeddings shows it at once.
+//! What a run looks like from outside: how the neighbours of its features agree on their classes. The signs of collapse
+//! are in [`crate::sentinel`].
 
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, s};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-use crate::augment::{Draw, Random};
 
 /// Queries per matrix product.
 const BLOCK: usize = 256;
-
-/// Pairs of rows whose cosine is taken.
-const PAIRS: usize = 4096;
 
 /// How the neighbours of a feature vector agree on its class. A tie goes to the class of the nearer neighbour.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,108 +86,13 @@ fn winner(
     votes.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
 }
 
-/// How far embeddings are from being all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EmbeddingStatistics {
-    /// Mean over dimensions of the standard deviation of length-1 embeddings, times the root of the dimension:
-    /// 1 when they fill the sphere evenly, 0 when they are one point.
-    pub spread: f64,
-    /// Mean cosine between random pairs of different rows: 0 when they fill the sphere evenly, 1 when they are one point.
-    pub cosine: f64,
-    /// Directions that carry the variance of the length-1 embeddings, (sum of eigenvalues)^2 / sum of their squares:
-    /// from 1 to the dimension.
-    pub effective_rank: f64,
-}
-
-impl EmbeddingStatistics {
-    /// Of rows of `width` numbers. Fewer than two rows have no spread: all three are 0, 1 and 1.
-    ///
-    /// # Panics
-    /// If `width` is 0 or the embeddings are not a whole number of rows.
-    pub fn of(embeddings: &[f32], width: usize) -> EmbeddingStatistics {
-        let unit = unit_matrix(embeddings, width);
-        let rows = unit.nrows();
-        if rows < 2 {
-            return EmbeddingStatistics { spread: 0.0, cosine: 1.0, effective_rank: 1.0 };
-        }
-        let mut random = Random::new(Draw { seed: 0, epoch: 0, picture: rows as u64, view: 0 });
-        let cosine = (0..PAIRS)
-            .map(|_| {
-                let one = random.below(rows);
-                let other = (one + 1 + random.below(rows - 1)) % rows;
-                f64::from(unit.row(one).dot(&unit.row(other)))
-            })
-            .sum::<f64>()
-            / PAIRS as f64;
-        let mut centred = unit;
-        let mut spread = 0.0;
-        for mut column in centred.axis_iter_mut(Axis(1)) {
-            let mean = column.iter().map(|&v| f64::from(v)).sum::<f64>() / rows as f64;
-            let variance = column.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / rows as f64;
-            column.mapv_inplace(|v| (f64::from(v) - mean) as f32);
-            spread += variance.sqrt();
-        }
-        let covariance = centred.t().dot(&centred);
-        let trace: f64 = covariance.diag().iter().map(|&v| f64::from(v)).sum();
-        let squares: f64 = covariance.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        let effective_rank = if squares > 0.0 { trace * trace / squares } else { 1.0 };
-        EmbeddingStatistics { spread: spread / (width as f64).sqrt(), cosine, effective_rank }
-    }
-}
-
-/// What the statistics say about a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CollapseSignal {
-    /// Embeddings differ.
-    Healthy,
-    /// They hardly differ, for fewer readings in a row than it takes to be sure.
-    Suspicious,
-    /// They hardly differed for so many readings in a row, or are no numbers.
-    Collapsed,
-}
-
-/// Watches readings for collapse.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CollapseWatch {
-    /// A spread below this is a bad reading.
-    pub least_spread: f64,
-    /// Bad readings in a row that make a collapse.
-    pub patience: u32,
-    /// Bad readings in a row so far.
-    pub bad: u32,
-}
-
-impl Default for CollapseWatch {
-    /// A spread below 0.05 (a mean cosine of about 0.997) three times in a row.
-    fn default() -> Self {
-        CollapseWatch { least_spread: 0.05, patience: 3, bad: 0 }
-    }
-}
-
-impl CollapseWatch {
-    /// Takes the next reading.
-    pub fn observe(&mut self, statistics: &EmbeddingStatistics) -> CollapseSignal {
-        if !statistics.spread.is_finite() {
-            self.bad = self.patience;
-            return CollapseSignal::Collapsed;
-        }
-        self.bad = if statistics.spread < self.least_spread { self.bad.saturating_add(1) } else { 0 };
-        match self.bad {
-            0 => CollapseSignal::Healthy,
-            bad if bad < self.patience => CollapseSignal::Suspicious,
-            _ => CollapseSignal::Collapsed,
-        }
-    }
-}
-
 fn unit_rows(set: Labelled<'_>) -> Array2<f32> {
     assert!(!set.labels.is_empty(), "no rows to compare");
     unit_matrix(set.features, set.features.len() / set.labels.len())
 }
 
 /// Rows scaled to length 1; rows of zeros stay.
-fn unit_matrix(values: &[f32], width: usize) -> Array2<f32> {
+pub(crate) fn unit_matrix(values: &[f32], width: usize) -> Array2<f32> {
     assert!(width > 0 && values.len().is_multiple_of(width), "{} values in rows of {width}", values.len());
     let mut unit = values.to_vec();
     let shape = (values.len() / width, width);
@@ -212,32 +109,11 @@ fn unit_matrix(values: &[f32], width: usize) -> Array2<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::{Draw, Random};
 
     fn gaussian_rows(rows: usize, width: usize, seed: u64) -> Vec<f32> {
         let mut random = Random::new(Draw { seed, epoch: 0, picture: 0, view: 0 });
         (0..rows * width).map(|_| (0..12).map(|_| random.unit() as f32).sum::<f32>() - 6.0).collect()
-    }
-
-    #[test]
-    fn even_embeddings_have_spread_1_and_equal_ones_0() {
-        let even = EmbeddingStatistics::of(&gaussian_rows(4000, 32, 1), 32);
-        assert!((even.spread - 1.0).abs() < 0.01 && even.cosine.abs() < 0.02, "{even:?}");
-        assert!(even.effective_rank > 31.0, "{even:?}");
-        let row = gaussian_rows(1, 32, 2);
-        let same = EmbeddingStatistics::of(&row.repeat(100), 32);
-        assert!(same.spread < 1e-5 && (same.cosine - 1.0).abs() < 1e-5, "{same:?}");
-        let two: Vec<f32> = (0..100).flat_map(|i| if i % 2 == 0 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] }).collect();
-        assert!((EmbeddingStatistics::of(&two, 3).effective_rank - 1.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn a_collapse_is_called_after_so_many_bad_readings_in_a_row() {
-        let reading = |spread| EmbeddingStatistics { spread, cosine: 0.0, effective_rank: 2.0 };
-        let mut watch = CollapseWatch::default();
-        let seen: Vec<_> = [0.5, 0.01, 0.01, 0.2, 0.01, 0.02, 0.03].map(|s| watch.observe(&reading(s))).into();
-        use CollapseSignal::{Collapsed, Healthy, Suspicious};
-        assert_eq!(seen, [Healthy, Suspicious, Suspicious, Healthy, Suspicious, Suspicious, Collapsed]);
-        assert_eq!(CollapseWatch::default().observe(&reading(f64::NAN)), Collapsed);
     }
 
     #[test]

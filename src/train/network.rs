@@ -37,7 +37,7 @@ pub struct Network {
 /// One pass's view of a network.
 #[derive(Debug)]
 pub struct Lane {
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     parameters: Vec<Tensor>,  // as plan.parameters; leaves that share the network's values
     running: Vec<Tensor>,     // as plan.buffers; views of the network's buffers
     batch: Vec<Tensor>,       // as plan.buffers; views of `statistics`
@@ -47,14 +47,14 @@ pub struct Lane {
 
 /// Where everything lies; shared by a network and its lanes.
 #[derive(Debug)]
-struct Plan {
-    graph: Graph,
+pub(crate) struct Plan {
+    pub(crate) graph: Graph,
     device: Device,
     parameters: Vec<Slot>,
     buffers: Vec<Slot>,
     /// How many of the values are weights, which come first.
     weights: i64,
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A parameter or buffer and its range in the flat tensor.
@@ -66,15 +66,15 @@ struct Slot {
 
 /// What a node needs to run.
 #[derive(Debug)]
-struct Step {
+pub(crate) struct Step {
     /// Indices into `parameters`: weight, bias.
     parameters: Vec<usize>,
     /// Indices into `buffers`: running mean, running variance.
     buffers: Vec<usize>,
     /// ReLU only: its input may be overwritten, since no other node and no gradient reads it.
-    in_place: bool,
+    pub(crate) in_place: bool,
     /// Inputs that no later node reads.
-    last_use: Vec<NodeId>,
+    pub(crate) last_use: Vec<NodeId>,
 }
 
 impl Network {
@@ -245,7 +245,7 @@ impl Lane {
     }
 
     /// One node's output from those of earlier nodes.
-    fn run(
+    pub(crate) fn run(
         &self,
         index: usize,
         x: &Tensor,

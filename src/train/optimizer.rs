@@ -37,6 +37,21 @@ pub struct Rule {
     pub eps: f64,
 }
 
+impl Default for Rule {
+    /// LARS as in the paper for 100 and 300 epochs.
+    fn default() -> Self {
+        Self {
+            kind: Kind::Lars,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 1e-6,
+            trust: 1e-3,
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+        }
+    }
+}
+
 /// One network's optimiser and its state, as flat as the network's values.
 #[derive(Debug)]
 pub struct Optimizer {

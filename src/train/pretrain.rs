@@ -4,18 +4,22 @@
 //! |---|---|
 //! | `run.toml` | every setting, resolved |
 //! | `metrics.jsonl` | one line a step, and one an evaluation |
+//! | `events.out.tfevents.*` | the same for TensorBoard, a file for each start |
 //! | `checkpoint.safetensors` | the whole state; `resume` continues from it |
 //! | `architecture.onnx` | the encoder as it began, where it was read from an ONNX file |
 //! | `encoder.onnx` | the encoder to serve, with its input contract |
 //! | `encoder.safetensors`, `projector...`, `predictor...`, `target...` | the weights by name |
 
-use crate::byol::{Byol, Options, Predefined, Reading, Report};
+use crate::byol::{Byol, Options, Predefined, Reading};
 use crate::checkpoint::{Checkpoint, Progress};
-use crate::config::RunConfig;
+use crate::config::{OnCollapse, RunConfig};
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
-use crate::metrics::{Line, Metrics};
+use crate::metrics::{self, Line, Metrics};
+use crate::probe::Probe;
+use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
+use crate::tensorboard::{self, EventFile};
 use crate::{device, network};
 use byol_model::dataset::{Dataset, Split};
 use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
@@ -84,6 +88,8 @@ pub struct Summary {
     pub loss: Option<f64>,
     /// Last k-NN accuracy, where the data have labels.
     pub knn: Option<f64>,
+    /// Last accuracy of the online linear probe.
+    pub probe: Option<f64>,
     /// Pictures a second, of the steps alone.
     pub images_per_second: f64,
     /// The encoder to serve.
@@ -105,8 +111,8 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Tau of the step.
     pub tau: f64,
-    /// Collapse signal: near 1 is healthy, near 0 is collapsed.
-    pub embedding_std: f64,
+    /// How far the online projections of the first view are from being all the same.
+    pub embeddings: EmbeddingStatistics,
     /// Pictures a second, lately.
     pub images_per_second: f64,
     /// Seconds until the end at that speed.
@@ -124,6 +130,8 @@ pub struct EvaluationReport {
     pub knn: f64,
     /// Neighbours asked.
     pub k: usize,
+    /// Share of the same pictures whose class the online linear probe names.
+    pub probe: Option<f64>,
     /// Pictures asked about.
     pub pictures: usize,
 }
@@ -152,8 +160,8 @@ impl Observer for Silent {}
 /// # Errors
 /// Before the first step: [`Error::Setting`] and its kin for the configuration, [`Error::Model`] or [`Error::Data`] for
 /// the data, [`Error::Device`], [`Error::RunExists`], [`Error::Io`] for a folder that cannot be written, and when
-/// resuming [`Error::NothingToResume`], [`Error::Checkpoint`], [`Error::Changed`]. Later: [`Error::Diverged`], and what
-/// reading pictures or writing files can give.
+/// resuming [`Error::NothingToResume`], [`Error::Checkpoint`], [`Error::Changed`]. Later: [`Error::Diverged`],
+/// [`Error::Collapsed`], and what reading pictures or writing files can give.
 pub fn pretrain(
     config: &RunConfig,
     folder: &Path,
@@ -179,7 +187,19 @@ pub fn pretrain(
     let threads = if config.threads == 0 { available_threads() } else { config.threads };
     let mut byol = create(config, encoder, found.device, threads)?;
     let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
-    let evaluation = Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?;
+    let evaluation = if config.evaluation_epochs > 0.0 {
+        Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?
+    } else {
+        None
+    };
+    let mut probe = match (&evaluation, data.labels()) {
+        (Some(evaluation), Some(labels)) if config.evaluation_probe => {
+            let dimension = byol.encoder().graph().dimension();
+            let (rule, seed) = (config.rule(), config.seed.wrapping_add(3));
+            Some(Probe::new(dimension, labels, evaluation.held_out(), rule, found.device, seed)?)
+        }
+        _ => None,
+    };
 
     prepare_folder(folder, start)?;
     byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
@@ -188,8 +208,14 @@ pub fn pretrain(
     }
     let mut done = 0;
     if let Some(checkpoint) = checkpoint {
-        byol.restore(&checkpoint.tensors, checkpoint.progress.optimizer_steps)?;
+        let optimizer_steps = checkpoint.progress.optimizer_steps;
+        byol.restore(&checkpoint.tensors, optimizer_steps)?;
         done = checkpoint.progress.step;
+        if let Some(probe) = &mut probe
+            && !probe.restore(&checkpoint.tensors, optimizer_steps)?
+        {
+            observer.on_message("The run had no linear probe so far; it begins to learn now.");
+        }
         observer.on_message(&format!("Resuming after step {done} of {}.", plan.steps));
         let here = (device_name(found.device), threads);
         let there = (checkpoint.progress.device, checkpoint.progress.threads);
@@ -202,14 +228,34 @@ pub fn pretrain(
         }
     }
     let mut metrics = Metrics::open(&folder.join(METRICS_FILE), done)?;
+    let mut events = if config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
+    let mut tell = |line: &Line| {
+        metrics.write(line)?;
+        events.as_mut().map_or(Ok(()), |events| events.line(line))
+    };
+    let reported =
+        |step: usize| found.device == Device::Cpu || step.is_multiple_of(CUDA_REPORT_STEPS) || step == plan.steps;
+    let mut sentinel = Sentinel::new((1..=plan.steps).filter(|&step| reported(step)).count());
+    // What an interrupted run had seen counts too.
+    for line in metrics::read(&folder.join(METRICS_FILE))? {
+        if let (Some(spread), Some(cosine), Some(effective_rank)) =
+            (line.embedding_std, line.cosine, line.effective_rank)
+        {
+            sentinel.observe(&EmbeddingStatistics { spread, cosine, effective_rank });
+        }
+    }
+    let mut warned = false;
     let epoch_of = |step: usize| (step * config.accumulate) as f64 / plan.batches_per_epoch as f64;
-    let save = |byol: &Byol, step: usize| -> Result<PathBuf> {
+    let save = |byol: &Byol, probe: Option<&Probe>, step: usize| -> Result<PathBuf> {
         let path = folder.join(CHECKPOINT_FILE);
-        let (tensors, optimizer_steps) = byol.state()?;
+        let (mut tensors, optimizer_steps) = byol.state()?;
         // A loss is told one step late: what it says about is already in the weights.
         if tensors.values().any(|t| t.data.iter().any(|v| !v.is_finite())) {
             let learning_rate = plan.learning_rate.at(step.saturating_sub(1));
             return Err(Error::Diverged { step, loss: f64::NAN, learning_rate });
+        }
+        if let Some(probe) = probe {
+            tensors.extend(probe.state()?);
         }
         let batches = step * config.accumulate;
         let progress = Progress {
@@ -225,11 +271,11 @@ pub fn pretrain(
         Ok(path)
     };
 
-    let (mut loss, mut knn) = (None, None);
+    let (mut loss, mut knn, mut accuracy) = (None, None, None);
     let mut clock = Clock::new(config.pictures_per_step());
     while done < plan.steps {
         if stop.load(Ordering::Relaxed) {
-            let checkpoint = save(&byol, done)?;
+            let checkpoint = save(&byol, probe.as_ref(), done)?;
             observer.on_checkpoint(done, &checkpoint);
             return Ok(Outcome::Interrupted { step: done, checkpoint });
         }
@@ -241,17 +287,25 @@ pub fn pretrain(
             let shape = byol.encoder().graph().input_shape();
             let view = |values: &[f32]| network::input(values, shape, found.device);
             let (first, second) = (view(&batch.first)?, view(&batch.second)?);
+            let share = 1.0 / config.accumulate as f64;
+            let reading = byol.learn(first, second, share)?;
+            if let Some(probe) = &mut probe {
+                probe.learn(&reading[0].features, &batch.indices, share)?;
+            }
             loader.give_back(batch);
-            readings.push(byol.learn(first, second, 1.0 / config.accumulate as f64)?);
+            readings.push(reading);
         }
         byol.update(learning_rate, tau)?;
+        if let Some(probe) = &mut probe {
+            probe.update(learning_rate)?;
+        }
         done += 1;
         clock.step();
 
         // What it said.
         let last = done == plan.steps;
-        if found.device == Device::Cpu || done.is_multiple_of(CUDA_REPORT_STEPS) || last {
-            let Report { loss: now, embedding_std } = mean(&readings)?;
+        if reported(done) {
+            let (now, embeddings) = summarise(&readings)?;
             if !now.is_finite() {
                 return Err(Error::Diverged { step: done, loss: now, learning_rate });
             }
@@ -264,37 +318,48 @@ pub fn pretrain(
                 loss: now,
                 learning_rate,
                 tau,
-                embedding_std,
+                embeddings,
                 images_per_second,
                 eta_seconds: ((plan.steps - done) * config.pictures_per_step()) as f64 / images_per_second,
             };
-            metrics.write(&Line::step(&report))?;
+            tell(&Line::step(&report))?;
             observer.on_step(&report);
+            if sentinel.observe(&embeddings) == Signal::Collapsed && !warned {
+                let collapse = sentinel::collapsed(config, done, plan.steps, &embeddings);
+                match config.on_collapse {
+                    OnCollapse::Stop => return Err(collapse),
+                    OnCollapse::Warn => observer.on_message(&collapse.to_string()),
+                }
+                warned = true;
+            }
         }
 
         // What is due.
         let due = |every: usize| every > 0 && done.is_multiple_of(every);
         if let Some(evaluation) = &evaluation
-            && config.evaluation_epochs > 0.0
             && (due(plan.evaluate_every) || last)
         {
             clock.pause(|| -> Result<()> {
-                let accuracy = evaluation.accuracy(|pictures| features(&byol, pictures, found.device))?;
-                knn = Some(accuracy);
+                let judged = evaluation.features(|pictures| features(&byol, pictures, found.device))?;
+                let queries = judged.queries();
+                let neighbours = judged.knn();
+                knn = Some(neighbours);
+                accuracy = probe.as_ref().map(|p| p.accuracy(queries.features, queries.labels)).transpose()?;
                 let report = EvaluationReport {
                     step: done,
                     epoch: epoch_of(done),
-                    knn: accuracy,
+                    knn: neighbours,
                     k: evaluation.k(),
+                    probe: accuracy,
                     pictures: evaluation.queries(),
                 };
-                metrics.write(&Line::evaluation(&report))?;
+                tell(&Line::evaluation(&report))?;
                 observer.on_evaluation(&report);
                 Ok(())
             })?;
         }
         if due(plan.checkpoint_every) || last {
-            let path = clock.pause(|| save(&byol, done))?;
+            let path = clock.pause(|| save(&byol, probe.as_ref(), done))?;
             observer.on_checkpoint(done, &path);
         }
     }
@@ -305,6 +370,7 @@ pub fn pretrain(
         epochs: epoch_of(done),
         loss,
         knn,
+        probe: accuracy,
         images_per_second: clock.overall(),
         encoder,
     }))
@@ -356,8 +422,14 @@ fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usiz
     let projector = mlp(encoder.graph.dimension(), &config.projector)?;
     let predictor = mlp(projector.dimension(), &config.predictor)?;
     let seed = config.seed;
-    let options =
-        Options { device, threads, rule: config.rule(), predictor_rate: config.optimizer.predictor_learning_rate };
+    let options = Options {
+        device,
+        threads,
+        rule: config.rule(),
+        predictor_rate: config.optimizer.predictor_learning_rate,
+        projector_rate: config.optimizer.projector_learning_rate,
+        recompute: config.activation_checkpoints,
+    };
     Byol::new(
         encoder,
         Predefined::init(projector, seed.wrapping_add(1)),
@@ -374,6 +446,7 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         mean: contract.mean,
         std: contract.std,
         views: config.views()?,
+        single: false,
         batch: config.batch_size,
         seed: config.seed,
         threads,
@@ -389,15 +462,18 @@ fn features(byol: &Byol, pictures: &[f32], device: Device) -> Result<Vec<f32>> {
     Ok(out)
 }
 
-/// The batches of one step, together.
-fn mean(readings: &[[Reading; 2]]) -> Result<Report> {
-    let mut sum = Report { loss: 0.0, embedding_std: 0.0 };
+/// Mean loss of the batches of one step, and what the first view's projections of the last one look like.
+fn summarise(readings: &[[Reading; 2]]) -> Result<(f64, EmbeddingStatistics)> {
+    let mut loss = 0.0;
     for reading in readings {
-        let report = Reading::report(reading)?;
-        sum.loss += report.loss / readings.len() as f64;
-        sum.embedding_std += report.embedding_std / readings.len() as f64;
+        loss += Reading::report(reading)?.loss / readings.len() as f64;
     }
-    Ok(sum)
+    let last = readings.last().ok_or(Error::Thread("lane"))?;
+    let projection = last[0].projection.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let width = projection.size().last().map_or(1, |&n| n as usize);
+    let mut values = vec![0f32; projection.numel()];
+    projection.f_copy_data(&mut values, projection.numel())?;
+    Ok((loss, EmbeddingStatistics::of(&values, width)))
 }
 
 /// The files to keep: the served encoder and all weights.
@@ -451,7 +527,9 @@ fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let probe = folder.join(".byol-probe");
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
+    clear_unfinished(folder)?;
     if start == Start::Overwrite {
+        tensorboard::clear(folder)?;
         let files = [RUN_FILE, CHECKPOINT_FILE, METRICS_FILE, ENCODER_FILE, ARCHITECTURE_FILE].into_iter();
         for file in files.chain(WEIGHT_FILES.map(|(file, _)| file)) {
             let path = folder.join(file);
@@ -459,6 +537,18 @@ fn prepare_folder(folder: &Path, start: Start) -> Result<()> {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
                 _ => {}
             }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a process that was killed in the middle of a write left behind.
+fn clear_unfinished(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(".byol-") && name.ends_with(".part") {
+            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())

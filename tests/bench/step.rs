@@ -36,7 +36,7 @@ fn measure(what: &str, encoder: &EncoderConfig, batch: usize, threads: usize, st
         betas: (0.9, 0.999),
         eps: 1e-8,
     };
-    let options = Options { device: Device::Cpu, threads, rule, predictor_rate: 1.0 };
+    let options = Options { device: Device::Cpu, threads, rule, ..Options::default() };
     let values: Vec<f32> =
         (0..batch * graph.input_shape().len()).map(|i| ((i * 7919 % 1000) as f32 - 500.0) / 290.0).collect();
     let mut byol =
