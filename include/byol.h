@@ -282,6 +282,23 @@
 #define BYOL_KIND_CANCEL 4
 
 /**
+ * Kind of handle: byol_features.
+ */
+#define BYOL_KIND_FEATURES 5
+
+/**
+ * Kind of handle: byol_trainer.
+ */
+#define BYOL_KIND_TRAINER 6
+
+/**
+ * Flag of a source: tensors that the model keeps in further files may be read, from regular files in the model's own
+ * folder, links included; only with path. Without it such a model is refused. The encoder's SHA-256 is then that of
+ * the model with all its tensors inside, byol_source.sha256 that of the model's own file.
+ */
+#define BYOL_SOURCE_EXTERNAL_DATA 1
+
+/**
  * Element type of a tensor: one that libbyol does not take.
  */
 #define BYOL_TENSOR_OTHER 0
@@ -345,6 +362,75 @@
  * Pixel format: 4 bytes, red, green, blue, and one without meaning.
  */
 #define BYOL_FORMAT_RGBX8 6
+
+/**
+ * Pixel format: luminance of 16 bits in the machine's byte order; data may lie at any address.
+ */
+#define BYOL_FORMAT_GRAY16 7
+
+/**
+ * Pixel format: red, green, blue of 16 bits each in the machine's byte order; data may lie at any address.
+ */
+#define BYOL_FORMAT_RGB16 8
+
+/**
+ * Pixel format: red, green, blue as float from 0 to 1; what lies beyond is cut off, NaN and infinity are refused. Data
+ * may lie at any address.
+ */
+#define BYOL_FORMAT_RGBF32 9
+
+/**
+ * Pixel format: as BYOL_FORMAT_RGBF32, in three planes of stride * height bytes one behind the other: red, green, blue.
+ */
+#define BYOL_FORMAT_RGBF32_PLANAR 10
+
+/**
+ * Pixel format: YCbCr 4:2:0 of cameras and video, BT.601 in video range: height rows of luma (16 to 235), then
+ * (height + 1) / 2 rows, also stride bytes apart, of pairs of Cb and Cr for 2 x 2 pixels each.
+ */
+#define BYOL_FORMAT_NV12 11
+
+/**
+ * Pixel format: as BYOL_FORMAT_NV12, in full range (0 to 255), as in JPEG.
+ */
+#define BYOL_FORMAT_NV12_FULL 12
+
+/**
+ * Alpha: the colours are not multiplied by it; they are taken as they are, as when a file is decoded.
+ */
+#define BYOL_ALPHA_STRAIGHT 0
+
+/**
+ * Alpha: the colours are multiplied by it, and divided before they are used.
+ */
+#define BYOL_ALPHA_PREMULTIPLIED 1
+
+/**
+ * Element type of features: float.
+ */
+#define BYOL_ELEMENT_F32 0
+
+/**
+ * Element type of features: IEEE 754 half precision, 2 bytes in the machine's order. Relative error at most 2^-11;
+ * values beyond 65504 become 65504.
+ */
+#define BYOL_ELEMENT_F16 1
+
+/**
+ * Element type of features: int8_t from -127 to 127 with one float per row, its scale: value = element * scale. The
+ * scale is a 127th of the row's largest absolute value, the error at most half a scale.
+ */
+#define BYOL_ELEMENT_I8 2
+
+/**
+ * In place of a class: none was probable enough.
+ */
+#define BYOL_NO_CLASS UINT32_MAX
+
+/**
+ * Penalties that a search tries by itself.
+ */
+#define BYOL_SEARCH_PENALTIES 13
 
 /**
  * Why a call failed. It lives where the caller puts it, usually on the stack: nothing to free, no thread-local state.
@@ -425,6 +511,12 @@ typedef struct byol_runtime_options {
      * BYOL_ONNXRUNTIME, in the folders of libbyol and of the program, at last where the system's loader looks.
      */
     const char *library;
+    /**
+     * Most bytes that libbyol itself may hold, ONNX Runtime's not counted; 0 for no limit. What the caller's sizes
+     * decide (examples, features, models and pictures that are read) fails with BYOL_E_LIMIT beyond it. Once set it
+     * stays.
+     */
+    uint64_t max_memory;
 } byol_runtime_options;
 
 /**
@@ -438,8 +530,62 @@ typedef struct byol_runtime {
 } byol_runtime;
 
 /**
- * An ONNX file, on disk or in memory. Start with BYOL_SOURCE_INIT and set either path, or data and data_len. Models
- * that keep tensors in further files are refused.
+ * What libbyol does and holds, in this process since it started. Set struct_size (BYOL_RUNTIME_STATS_INIT), the library
+ * fills in the rest.
+ */
+typedef struct byol_runtime_stats {
+    /**
+     * sizeof(byol_runtime_stats).
+     */
+    uint32_t struct_size;
+    /**
+     * Threads that all encoders share; 0 before ONNX Runtime is started.
+     */
+    uint32_t threads;
+    /**
+     * Calls of functions that return a status.
+     */
+    uint64_t calls;
+    /**
+     * Those of them that failed.
+     */
+    uint64_t failures;
+    /**
+     * Pictures whose features were asked for, bad ones included.
+     */
+    uint64_t pictures;
+    /**
+     * Bytes that libbyol has allocated now, ONNX Runtime's not counted: examples, features, heads, pictures in work.
+     */
+    uint64_t held_bytes;
+    /**
+     * The most that held_bytes ever was.
+     */
+    uint64_t held_peak;
+    /**
+     * The limit on held_bytes; 0 for none.
+     */
+    uint64_t max_memory;
+    /**
+     * Bytes of the whole process that are in memory now; 0 where the system does not say (Linux does).
+     */
+    uint64_t resident_bytes;
+    /**
+     * The most that resident_bytes ever was.
+     */
+    uint64_t resident_peak;
+} byol_runtime_stats;
+
+/**
+ * Gives the next bytes of a model: writes at most `capacity` of them to `buffer` and returns how many, 0 at the end.
+ * Below 0 the call fails with BYOL_E_IO. For files that are encrypted, packed or elsewhere. It runs on the calling
+ * thread and must return (no exception, no longjmp).
+ */
+typedef int64_t (*byol_read_callback)(void *user, uint8_t *buffer, size_t capacity);
+
+/**
+ * An ONNX file: on disk, in memory, or from a function. Start with BYOL_SOURCE_INIT and set one of path, data with
+ * data_len, and read with user.
  */
 typedef struct byol_source {
     /**
@@ -447,7 +593,7 @@ typedef struct byol_source {
      */
     uint32_t struct_size;
     /**
-     * Must be 0.
+     * BYOL_SOURCE_* together, or 0.
      */
     uint32_t flags;
     /**
@@ -466,6 +612,14 @@ typedef struct byol_source {
      * The SHA-256 that the file must have, 64 hexadecimal digits, or NULL for any.
      */
     const char *sha256;
+    /**
+     * Gives the file's bytes, or NULL. It is called during the call only, so that there is nothing to give back.
+     */
+    byol_read_callback read;
+    /**
+     * What read gets as its first argument.
+     */
+    void *user;
 } byol_source;
 
 /**
@@ -502,7 +656,7 @@ typedef struct byol_model_info {
      */
     uint32_t has_contract;
     /**
-     * 1 when it keeps tensors in other files, else 0. Such a model can't be opened.
+     * 1 when it keeps tensors in other files, else 0. Such a model needs BYOL_SOURCE_EXTERNAL_DATA to be opened.
      */
     uint32_t has_external_data;
     /**
@@ -711,10 +865,73 @@ typedef struct byol_image {
      */
     const uint8_t *data;
     /**
-     * Number of bytes at data; at least stride * (height - 1) + the bytes of a row.
+     * Number of bytes at data; at least stride * (rows - 1) + the bytes of a row, with the rows of all planes.
      */
     size_t data_len;
+    /**
+     * BYOL_ALPHA_*, for formats that have one.
+     */
+    uint32_t alpha;
+    /**
+     * How the picture has to be mirrored and turned to stand upright, as EXIF numbers it, 1 to 8: 6 is a quarter
+     * clockwise, 3 a half, 8 a quarter the other way. 0 is 1: as it lies.
+     */
+    uint32_t orientation;
+    /**
+     * Left edge of the part that counts, in pixels, before orientation.
+     */
+    uint32_t region_x;
+    /**
+     * Upper edge of the part that counts.
+     */
+    uint32_t region_y;
+    /**
+     * Width of the part that counts; 0, with a region_height of 0, for the whole picture.
+     */
+    uint32_t region_width;
+    /**
+     * Height of the part that counts; 0, with a region_width of 0, for the whole picture.
+     */
+    uint32_t region_height;
 } byol_image;
+
+/**
+ * What the header of an encoded picture says. Set struct_size (BYOL_IMAGE_INFO_INIT), the library fills in the rest.
+ */
+typedef struct byol_image_info {
+    /**
+     * sizeof(byol_image_info).
+     */
+    uint32_t struct_size;
+    /**
+     * Width in pixels, once it stands upright.
+     */
+    uint32_t width;
+    /**
+     * Height in pixels, once it stands upright.
+     */
+    uint32_t height;
+    /**
+     * 1 (gray) or 3 (red, green, blue).
+     */
+    uint32_t channels;
+    /**
+     * Bits of a channel in the file.
+     */
+    uint32_t bits;
+    /**
+     * 1 when the file has an alpha channel, which is ignored, else 0.
+     */
+    uint32_t has_alpha;
+    /**
+     * EXIF orientation, 1 to 8, which byol_extract_encoded obeys; 1 where the file says nothing.
+     */
+    uint32_t orientation;
+    /**
+     * "jpeg", "png", "webp", "bmp", "gif" or "tiff".
+     */
+    char format[16];
+} byol_image_info;
 
 /**
  * How to extract. Start with BYOL_EXTRACT_OPTIONS_INIT.
@@ -728,6 +945,27 @@ typedef struct byol_extract_options {
      * Must be 0.
      */
     uint32_t flags;
+    /**
+     * BYOL_ELEMENT_*: other than BYOL_ELEMENT_F32 (0), the features go to packed, without gaps between rows, and not to
+     * the call's features, which may then be NULL with any row_stride and features_len.
+     */
+    uint32_t element;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Where packed features go, or NULL.
+     */
+    void *packed;
+    /**
+     * Bytes at packed.
+     */
+    size_t packed_len;
+    /**
+     * Gets one float per row with BYOL_ELEMENT_I8, or NULL.
+     */
+    float *scales;
 } byol_extract_options;
 
 /**
@@ -762,6 +1000,10 @@ typedef struct byol_head_info {
      * SHA-256 of the file of the encoder whose features it takes, hexadecimal, NUL-terminated; empty if it is not known.
      */
     char encoder_sha256[72];
+    /**
+     * What the scores were divided by, by byol_head_calibrate; 1 where they were not.
+     */
+    double temperature;
 } byol_head_info;
 
 /**
@@ -855,7 +1097,7 @@ typedef struct byol_fit_report {
 /**
  * Hears from a fit after every iteration: how many are done, the objective, and the proven relative distance from the
  * optimum (infinite while nothing is proven). Returns 0 to go on; anything else ends the fit with BYOL_E_CANCELLED. It
- * runs on the thread that called byol_head_fit and must return (no exception, no longjmp).
+ * runs on the thread that called for the fit and must return (no exception, no longjmp).
  */
 typedef int32_t (*byol_fit_callback)(void *user, uint64_t iteration, double objective, double gap);
 
@@ -904,6 +1146,140 @@ typedef struct byol_metrics {
      */
     double top1_high;
 } byol_metrics;
+
+/**
+ * What a container holds. Set struct_size (BYOL_FEATURES_INFO_INIT), the library fills in the rest.
+ */
+typedef struct byol_features_info {
+    /**
+     * sizeof(byol_features_info).
+     */
+    uint32_t struct_size;
+    /**
+     * Features per row.
+     */
+    uint32_t dimension;
+    /**
+     * Number of rows.
+     */
+    uint64_t rows;
+    /**
+     * Number of classes that have names.
+     */
+    uint32_t classes;
+    /**
+     * 1 when the rows have labels, else 0.
+     */
+    uint32_t has_labels;
+    /**
+     * 1 when the rows have names, else 0.
+     */
+    uint32_t has_names;
+    /**
+     * 1 when encoder_sha256 is known, else 0.
+     */
+    uint32_t has_encoder;
+    /**
+     * SHA-256 of the file of the encoder that made the features, hexadecimal, NUL-terminated; empty if it is not known.
+     */
+    char encoder_sha256[72];
+} byol_features_info;
+
+/**
+ * Rows of features with what is known about each.
+ */
+typedef struct byol_features {
+    /**
+     * 0 for none.
+     */
+    uint64_t id;
+} byol_features;
+
+/**
+ * What a trainer holds. Set struct_size (BYOL_TRAINER_INFO_INIT), the library fills in the rest.
+ */
+typedef struct byol_trainer_info {
+    /**
+     * sizeof(byol_trainer_info).
+     */
+    uint32_t struct_size;
+    /**
+     * Features per example.
+     */
+    uint32_t dimension;
+    /**
+     * Number of examples.
+     */
+    uint64_t examples;
+    /**
+     * Number of classes.
+     */
+    uint32_t classes;
+    /**
+     * 1 when it was fitted, so that byol_trainer_refit has a start, else 0.
+     */
+    uint32_t is_fitted;
+    /**
+     * SHA-256 of the file of the encoder whose features it takes, hexadecimal, NUL-terminated; empty if it is not known.
+     */
+    char encoder_sha256[72];
+} byol_trainer_info;
+
+/**
+ * How to search for a penalty. Start with BYOL_SEARCH_OPTIONS_INIT, which sets the defaults.
+ */
+typedef struct byol_search_options {
+    /**
+     * sizeof(byol_search_options).
+     */
+    uint32_t struct_size;
+    /**
+     * 0 (default) judges penalties on a share of the examples that is held out; 2 or more by cross-validation in so many
+     * folds, which takes that much longer and is surer with few examples.
+     */
+    uint32_t folds;
+    /**
+     * Without folds: ends once the loss has not fallen for so many penalties (default 3); 0 tries all of them.
+     */
+    uint32_t patience;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
+    /**
+     * Without folds: the share of every class that is held out, above 0 and at most 0.5 (default 0.2).
+     */
+    double held_out;
+    /**
+     * Decides which examples are held out.
+     */
+    uint64_t seed;
+    /**
+     * The penalties to try (as byol_fit_options.l2), in any order, or NULL for thirteen from 1 to 1e-6.
+     */
+    const double *penalties;
+    /**
+     * Number of penalties.
+     */
+    size_t penalties_len;
+} byol_search_options;
+
+/**
+ * Examples with their classes, to be fitted again and again as they come and go. It holds features, not pictures.
+ */
+typedef struct byol_trainer {
+    /**
+     * 0 for none.
+     */
+    uint64_t id;
+} byol_trainer;
+
+/**
+ * Hears from a search after every penalty (with folds: after every penalty of every fold): the penalty, the share of
+ * right examples among those held out, and their mean cross-entropy. Returns 0 to go on; anything else ends the search
+ * with BYOL_E_CANCELLED. It runs on the thread that called for the search and must return (no exception, no longjmp).
+ */
+typedef int32_t (*byol_search_callback)(void *user, double l2, double accuracy, double log_loss);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1064,6 +1440,31 @@ byol_status byol_runtime_create(const struct byol_runtime_options *options,
                                 struct byol_error *error);
 
 /**
+ * Sets `size` bytes at `stats`, which is sizeof(byol_runtime_stats) in the caller's header, to what
+ * BYOL_RUNTIME_STATS_INIT is.
+ *
+ * Does nothing when `stats` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
+ */
+BYOL_API void byol_runtime_stats_init(struct byol_runtime_stats *stats, size_t size);
+
+/**
+ * Tells what libbyol has done and holds. On Linux it reads /proc/self/statm for that. ONNX Runtime is not started.
+ *
+ * Ownership: `stats` is the caller's. Threads: any. Errors: NULL_POINTER, ABI. @since 0.1.0
+ */
+BYOL_API BYOL_NODISCARD byol_status byol_runtime_get_stats(struct byol_runtime_stats *stats, struct byol_error *error);
+
+/**
+ * Gives memory that nobody holds any more back to the system, where the C library can be told to (glibc can; elsewhere
+ * this does nothing). For hosts that did something large once. Encoders keep their memory until they are closed.
+ *
+ * Ownership: nothing changes hands. Threads: any; other threads that allocate may wait for it. Errors: SHUTDOWN,
+ * FORKED. @since 0.1.0
+ */
+BYOL_API BYOL_NODISCARD byol_status byol_runtime_trim(struct byol_error *error);
+
+/**
  * Closes a runtime handle. ONNX Runtime itself stays. Closing `{0}` does nothing.
  *
  * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
@@ -1091,7 +1492,7 @@ BYOL_API void byol_model_info_init(struct byol_model_info *info, size_t size);
  * Reads what a model file says of itself. Nothing of it is run, and ONNX Runtime is not needed.
  *
  * Ownership: `source` and what it points to are only read during the call. Threads: any.
- * Errors: NULL_POINTER, ABI, INVALID_ARG, NOT_FOUND, IO, LIMIT, CHECKSUM, MODEL_INVALID. @since 0.1.0
+ * Errors: NULL_POINTER, ABI, INVALID_ARG, NOT_FOUND, IO, LIMIT, NO_MEMORY, CHECKSUM, MODEL_INVALID. @since 0.1.0
  */
 BYOL_API
 BYOL_NODISCARD
@@ -1202,6 +1603,29 @@ BYOL_API byol_status byol_encoder_close(struct byol_encoder encoder, struct byol
 BYOL_API void byol_image_init(struct byol_image *image, size_t size);
 
 /**
+ * Sets `size` bytes at `info`, which is sizeof(byol_image_info) in the caller's header, to what BYOL_IMAGE_INFO_INIT
+ * is.
+ *
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
+ */
+BYOL_API void byol_image_info_init(struct byol_image_info *info, size_t size);
+
+/**
+ * Reads the header of an encoded picture (JPEG, PNG, WebP, BMP, GIF, TIFF), given as the bytes of its file. Its pixels
+ * are not decoded, so they may still turn out to be damaged; no limit on pixels is applied.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: NULL_POINTER, ABI, IMAGE_DECODE. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_image_probe(const uint8_t *data,
+                             size_t data_len,
+                             struct byol_image_info *info,
+                             struct byol_error *error);
+
+/**
  * Sets `size` bytes at `options`, which is sizeof(byol_extract_options) in the caller's header, to what
  * BYOL_EXTRACT_OPTIONS_INIT is.
  *
@@ -1217,7 +1641,7 @@ BYOL_API void byol_extract_options_init(struct byol_extract_options *options, si
  * `row_stride` and `features_len` count floats; row_stride 0 is the dimension. `options` may be NULL, `token` `{0}`.
  * With `item_status` (one for each picture), a bad picture gets its status there, its row is left alone, the others
  * go on and the call succeeds; the log sink hears why. Without (NULL), the first bad picture fails the call and is
- * named in error.item_index.
+ * named in error.item_index. options.element asks for float16 or int8 in place of float.
  *
  * Ownership: all memory is the caller's and only used during the call; features must not overlap the pictures.
  * Threads: any; more calls at once than the encoder has sessions wait for each other.
@@ -1301,6 +1725,47 @@ byol_status byol_extract_tensor(struct byol_encoder encoder,
                                 size_t features_len,
                                 struct byol_cancel token,
                                 struct byol_error *error);
+
+/**
+ * Packs `rows` rows of `columns` features, `row_stride` floats apart (0 for columns), into `element`
+ * (BYOL_ELEMENT_F16 or BYOL_ELEMENT_I8), without gaps: a half or a quarter of the memory, for features that are kept in
+ * large numbers. `packed_len` counts bytes. `scales` gets one float per row with BYOL_ELEMENT_I8, and may be NULL else.
+ * byol_extract does this by itself, where its options ask for it.
+ *
+ * Ownership: all memory is the caller's and only used during the call; outputs must not overlap features. Threads: any.
+ * Errors: NULL_POINTER, INVALID_ARG, SHAPE, NON_FINITE (item_index: the row), BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_pack(const float *features,
+                      size_t rows,
+                      size_t columns,
+                      size_t row_stride,
+                      uint32_t element,
+                      void *packed,
+                      size_t packed_len,
+                      float *scales,
+                      struct byol_error *error);
+
+/**
+ * Unpacks rows that byol_pack or byol_extract packed, into rows `row_stride` floats apart (0 for columns).
+ *
+ * Ownership: all memory is the caller's and only used during the call; features must not overlap the inputs.
+ * Threads: any.
+ * Errors: NULL_POINTER, INVALID_ARG, SHAPE, BUFFER_TOO_SMALL (of features, or packed_len too small). @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_unpack(const void *packed,
+                        size_t packed_len,
+                        uint32_t element,
+                        const float *scales,
+                        size_t rows,
+                        size_t columns,
+                        float *features,
+                        size_t row_stride,
+                        size_t features_len,
+                        struct byol_error *error);
 
 /**
  * Sets `size` bytes at `info`, which is sizeof(byol_head_info) in the caller's header, to what BYOL_HEAD_INFO_INIT is.
@@ -1461,6 +1926,136 @@ byol_status byol_head_classify(struct byol_head head,
 BYOL_API byol_status byol_head_close(struct byol_head head, struct byol_error *error);
 
 /**
+ * Predicts the `k` most probable classes of every row, best first, the lower number first in a tie; features as to
+ * byol_head_predict. A class less probable than `threshold` (0 for none) becomes BYOL_NO_CLASS: with k 1, that refuses
+ * rows that the head is not sure of.
+ *
+ * `labels` and `probabilities` get [rows, k] values without gaps; `labels_len` and `probabilities_len` count them. One
+ * of the two may be NULL. Probabilities are there for refused classes too.
+ *
+ * Ownership: all memory is the caller's and only used during the call; outputs must not overlap features. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG (k is not 1 to the number of classes, threshold not 0 to 1), SHAPE,
+ * NON_FINITE (item_index: the row), BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_top_k(struct byol_head head,
+                            const float *features,
+                            size_t rows,
+                            size_t columns,
+                            size_t row_stride,
+                            uint32_t k,
+                            float threshold,
+                            uint32_t *labels,
+                            size_t labels_len,
+                            float *probabilities,
+                            size_t probabilities_len,
+                            struct byol_error *error);
+
+/**
+ * Makes a head from weights that come from elsewhere, such as scikit-learn's coef_ and intercept_ or a PyTorch Linear:
+ * `weights` is [classes, columns], `row_stride` floats apart (0 for columns), and `bias` one float per class, or NULL
+ * for none. `class_names` and `encoder` are as to byol_head_fit: with byol_head_get_weights, this also gives a head
+ * other names.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the head with byol_head_close.
+ * Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, NON_FINITE (item_index: the class), NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_create(const float *weights,
+                             uint32_t classes,
+                             size_t columns,
+                             size_t row_stride,
+                             const float *bias,
+                             const char *const *class_names,
+                             struct byol_encoder encoder,
+                             struct byol_head *head,
+                             struct byol_error *error);
+
+/**
+ * Copies a head's weights, [classes, dimension] without gaps, and its bias, one float per class. Either may be NULL; the
+ * lengths count floats.
+ *
+ * Ownership: all memory is the caller's. Threads: any. Errors: NULL_POINTER (both), HANDLE, BUFFER_TOO_SMALL.
+ * @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_get_weights(struct byol_head head,
+                                  float *weights,
+                                  size_t weights_len,
+                                  float *bias,
+                                  size_t bias_len,
+                                  struct byol_error *error);
+
+/**
+ * Gives a head a second handle, which is closed by itself. Heads never change, so nothing is copied.
+ *
+ * Ownership: close the new handle with byol_head_close. Threads: any. Errors: NULL_POINTER, HANDLE, LIMIT, NO_MEMORY.
+ * @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_clone(struct byol_head head,
+                            struct byol_head *copy,
+                            struct byol_error *error);
+
+/**
+ * Makes a head whose probabilities are as often right as they say: finds the temperature of least log-loss on labelled
+ * features that the head was not fitted to, given as to byol_head_evaluate, and divides the scores by it (temperature
+ * scaling, Guo et al. 2017). No prediction changes. `temperature` (may be NULL) gets it; above 1 the head was too sure.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the new head with byol_head_close, `head`
+ * stays as it is. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, LABEL and NON_FINITE (both with the row in item_index), DATA,
+ * NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_calibrate(struct byol_head head,
+                                const float *features,
+                                size_t rows,
+                                size_t columns,
+                                size_t row_stride,
+                                const uint32_t *labels,
+                                struct byol_head *calibrated,
+                                double *temperature,
+                                struct byol_error *error);
+
+/**
+ * Writes a head as an ONNX model, whole or not at all: alone, from "features" to "logits" and "probabilities", where
+ * `encoder` is NULL; else behind the encoder of that file, as one classifier from pictures to both, which stock ONNX
+ * Runtime runs. The class names are in its metadata as "byol.labels", a JSON list.
+ *
+ * Ownership: `encoder` and `path` are only read during the call. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, ABI, INVALID_ARG, NOT_FOUND, IO, LIMIT, CHECKSUM, NO_MEMORY, MODEL_INVALID (no encoder,
+ * or its features have another length), WRONG_ENCODER. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_export_onnx(struct byol_head head,
+                                  const struct byol_source *encoder,
+                                  const char *path,
+                                  struct byol_error *error);
+
+/**
+ * As byol_head_export_onnx, into memory. Bytes are given as by byol_head_save_bytes.
+ *
+ * Ownership: `encoder` is only read during the call, `buffer` is the caller's. Threads: any.
+ * Errors: those of byol_head_export_onnx, BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_export_onnx_bytes(struct byol_head head,
+                                        const struct byol_source *encoder,
+                                        uint8_t *buffer,
+                                        size_t capacity,
+                                        size_t *needed,
+                                        struct byol_error *error);
+
+/**
  * Sets `size` bytes at `options`, which is sizeof(byol_fit_options) in the caller's header, to what
  * BYOL_FIT_OPTIONS_INIT is.
  *
@@ -1508,6 +2103,34 @@ byol_status byol_head_fit(const float *features,
                           struct byol_head *head,
                           struct byol_fit_report *report,
                           struct byol_error *error);
+
+/**
+ * Fits a head again as byol_head_fit does, to the same optimum, starting at the head `start`: after examples were
+ * added, removed or relabelled, or with another penalty, it takes a fraction of the time. The features are those of all
+ * examples. Classes are matched by name; new ones may come, old ones may go.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the new head with byol_head_close, `start`
+ * stays as it is. Threads: any.
+ * Errors: those of byol_head_fit. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_head_refit(struct byol_head start,
+                            const float *features,
+                            size_t rows,
+                            size_t columns,
+                            size_t row_stride,
+                            const uint32_t *labels,
+                            const char *const *class_names,
+                            uint32_t classes,
+                            struct byol_encoder encoder,
+                            const struct byol_fit_options *options,
+                            byol_fit_callback progress,
+                            void *user,
+                            struct byol_cancel token,
+                            struct byol_head *head,
+                            struct byol_fit_report *report,
+                            struct byol_error *error);
 
 /**
  * Sets `size` bytes at `metrics`, which is sizeof(byol_metrics) in the caller's header, to what BYOL_METRICS_INIT is.
@@ -1565,6 +2188,501 @@ byol_status byol_knn_predict(const float *train,
                              uint32_t *predicted,
                              struct byol_error *error);
 
+/**
+ * Sets `size` bytes at `info`, which is sizeof(byol_features_info) in the caller's header, to what
+ * BYOL_FEATURES_INFO_INIT is.
+ *
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
+ */
+BYOL_API void byol_features_info_init(struct byol_features_info *info, size_t size);
+
+/**
+ * Makes an empty container for features of `encoder`, or, where that is `{0}`, of `dimension` numbers each. With an
+ * encoder, `dimension` is 0 or the encoder's.
+ *
+ * Ownership: close the handle with byol_features_close at any time. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, LIMIT, NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_create(struct byol_encoder encoder,
+                                 uint32_t dimension,
+                                 struct byol_features *features,
+                                 struct byol_error *error);
+
+/**
+ * Adds rows behind the last: `rows` rows of `columns` features, `row_stride` floats apart (0 for columns), their `labels`
+ * (NULL for none) and their `names` (NULL for none): the paths of their pictures, say. Either all rows of a container
+ * have labels, or none has; so for names. All are added or none.
+ *
+ * Ownership: all memory is the caller's and only used during the call: everything is copied. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, LABEL (missing), NON_FINITE (item_index: the row), LIMIT, NO_MEMORY.
+ * @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_append(struct byol_features features,
+                                 const float *values,
+                                 size_t rows,
+                                 size_t columns,
+                                 size_t row_stride,
+                                 const uint32_t *labels,
+                                 const char *const *names,
+                                 struct byol_error *error);
+
+/**
+ * Names the classes that labels count, in place of what they were called before; 0 names for none.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, LABEL (a label has no name; item_index: its row). @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_set_classes(struct byol_features features,
+                                      const char *const *class_names,
+                                      uint32_t classes,
+                                      struct byol_error *error);
+
+/**
+ * Tells what a container holds.
+ *
+ * Ownership: `info` is the caller's. Threads: any. Errors: NULL_POINTER, HANDLE, ABI. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_get_info(struct byol_features features,
+                                   struct byol_features_info *info,
+                                   struct byol_error *error);
+
+/**
+ * Copies `rows` rows from row `first` on: their features into `values`, `row_stride` floats apart (0 for the dimension),
+ * of which `values_len` are there, and their labels into `labels`. One of the two may be NULL. There is no pointer
+ * into a container, so that nothing can be used after it is gone.
+ *
+ * Ownership: all memory is the caller's. Threads: any.
+ * Errors: NULL_POINTER (both), HANDLE, NOT_FOUND (no such rows), LABEL (there are none), SHAPE, BUFFER_TOO_SMALL.
+ * @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_get_rows(struct byol_features features,
+                                   size_t first,
+                                   size_t rows,
+                                   float *values,
+                                   size_t row_stride,
+                                   size_t values_len,
+                                   uint32_t *labels,
+                                   struct byol_error *error);
+
+/**
+ * Writes the name of a row. Texts are given as by byol_build_info.
+ *
+ * Ownership: `buffer` is the caller's. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, NOT_FOUND (no such row, or rows have no names), BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_get_name(struct byol_features features,
+                                   size_t row,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *needed,
+                                   struct byol_error *error);
+
+/**
+ * Writes the name of a class, counted from 0. Texts are given as by byol_build_info.
+ *
+ * Ownership: `buffer` is the caller's. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, NOT_FOUND (no such class), BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_get_class(struct byol_features features,
+                                    uint32_t class_index,
+                                    char *buffer,
+                                    size_t capacity,
+                                    size_t *needed,
+                                    struct byol_error *error);
+
+/**
+ * Writes a container to a file, whole or not at all: ".safetensors" takes everything, ".npy" the features alone.
+ *
+ * Ownership: `path` is only read during the call. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, CORRUPT (another extension), NOT_FOUND (of the folder), IO. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_save(struct byol_features features,
+                               const char *path,
+                               struct byol_error *error);
+
+/**
+ * Reads a container from a file that byol_features_save or the command wrote, or any two-dimensional ".npy" of numbers,
+ * and checks every part of it.
+ *
+ * Ownership: close the handle with byol_features_close at any time. Threads: any.
+ * Errors: NULL_POINTER, INVALID_ARG, NOT_FOUND, IO, CORRUPT, NEWER_FORMAT. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_load(const char *path,
+                               struct byol_features *features,
+                               struct byol_error *error);
+
+/**
+ * Computes the cosine of each of `query_rows` queries with every row of the container: [query_rows, rows] values without
+ * gaps into `similarities`, of which `similarities_len` are there. A row of zeros has cosine 0 with everything.
+ *
+ * Ownership: all memory is the caller's and only used during the call; similarities must not overlap queries.
+ * Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, DATA (the container is empty), NON_FINITE, BUFFER_TOO_SMALL.
+ * @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_similarity(struct byol_features features,
+                                     const float *queries,
+                                     size_t query_rows,
+                                     size_t columns,
+                                     size_t query_stride,
+                                     float *similarities,
+                                     size_t similarities_len,
+                                     struct byol_error *error);
+
+/**
+ * Finds the `k` rows of the container with the largest cosine to each of `query_rows` queries, nearest first, the lower
+ * row first in a tie. `nearest` gets their numbers and `similarities` their cosines, [query_rows, k] values each without
+ * gaps, of which `nearest_len` and `similarities_len` are there. One of the two may be NULL.
+ *
+ * Ownership: all memory is the caller's and only used during the call; outputs must not overlap queries. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG (k is not 1 to the number of rows), SHAPE, DATA (the container is empty),
+ * NON_FINITE, BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_features_nearest(struct byol_features features,
+                                  const float *queries,
+                                  size_t query_rows,
+                                  size_t columns,
+                                  size_t query_stride,
+                                  uint32_t k,
+                                  uint32_t *nearest,
+                                  size_t nearest_len,
+                                  float *similarities,
+                                  size_t similarities_len,
+                                  struct byol_error *error);
+
+/**
+ * Closes a container. Calls that use it finish. Closing `{0}` does nothing.
+ *
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ */
+BYOL_API byol_status byol_features_close(struct byol_features features, struct byol_error *error);
+
+/**
+ * Sets `size` bytes at `info`, which is sizeof(byol_trainer_info) in the caller's header, to what
+ * BYOL_TRAINER_INFO_INIT is.
+ *
+ * Does nothing when `info` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
+ * none. @since 0.1.0
+ */
+BYOL_API void byol_trainer_info_init(struct byol_trainer_info *info, size_t size);
+
+/**
+ * Sets `size` bytes at `options`, which is sizeof(byol_search_options) in the caller's header, to what
+ * BYOL_SEARCH_OPTIONS_INIT is.
+ *
+ * Does nothing when `options` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any.
+ * Errors: none. @since 0.1.0
+ */
+BYOL_API void byol_search_options_init(struct byol_search_options *options, size_t size);
+
+/**
+ * Makes a trainer without examples for features of `encoder`, or, where that is `{0}`, of `dimension` numbers each.
+ * With an encoder, `dimension` is 0 or the encoder's; the heads then refuse other encoders.
+ *
+ * Ownership: close the handle with byol_trainer_close at any time; the encoder may be closed before. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, LIMIT, NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_create(struct byol_encoder encoder,
+                                uint32_t dimension,
+                                struct byol_trainer *trainer,
+                                struct byol_error *error);
+
+/**
+ * Tells what a trainer holds.
+ *
+ * Ownership: `info` is the caller's. Threads: any. Errors: NULL_POINTER, HANDLE, ABI. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_get_info(struct byol_trainer trainer,
+                                  struct byol_trainer_info *info,
+                                  struct byol_error *error);
+
+/**
+ * Adds a class without examples; `class_index` gets its number, counted from 0 in the order of their coming. Where there
+ * is a class of that name, that one's.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG (no name, or not UTF-8), NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add_class(struct byol_trainer trainer,
+                                   const char *name,
+                                   uint32_t *class_index,
+                                   struct byol_error *error);
+
+/**
+ * Writes the name of a class and, where `examples` is not NULL, the number of its examples. Texts are given as by
+ * byol_build_info.
+ *
+ * Ownership: all memory is the caller's. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, NOT_FOUND (no such class), BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_get_class(struct byol_trainer trainer,
+                                   uint32_t class_index,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *needed,
+                                   uint64_t *examples,
+                                   struct byol_error *error);
+
+/**
+ * Removes a class with all its examples. The numbers of the classes behind it become smaller by one.
+ *
+ * Ownership: nothing changes hands. Threads: any. Errors: HANDLE, NOT_FOUND, NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_remove_class(struct byol_trainer trainer,
+                                      uint32_t class_index,
+                                      struct byol_error *error);
+
+/**
+ * Adds examples: `rows` rows of `columns` features, `row_stride` floats apart (0 for columns), and their `labels`, which
+ * count the trainer's classes. `ids` (may be NULL) gets one number per row, above 0 and never used again, by which an
+ * example can be removed or relabelled. All are added or none; also while a fit runs, which goes on without them.
+ *
+ * Ownership: all memory is the caller's and only used during the call: everything is copied. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG, SHAPE, LABEL and NON_FINITE (both with the row in item_index), LIMIT,
+ * NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add(struct byol_trainer trainer,
+                             const float *features,
+                             size_t rows,
+                             size_t columns,
+                             size_t row_stride,
+                             const uint32_t *labels,
+                             uint64_t *ids,
+                             struct byol_error *error);
+
+/**
+ * Adds pictures as examples: byol_extract, then byol_trainer_add. With `item_status`, a bad picture is told there, its
+ * id is 0 and the others are added; without, it fails the call and none is added.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: those of byol_extract and byol_trainer_add, WRONG_ENCODER. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add_images(struct byol_trainer trainer,
+                                    struct byol_encoder encoder,
+                                    const struct byol_image *images,
+                                    size_t count,
+                                    const uint32_t *labels,
+                                    uint64_t *ids,
+                                    byol_status *item_status,
+                                    struct byol_cancel token,
+                                    struct byol_error *error);
+
+/**
+ * Adds encoded pictures as examples, each the bytes of one file, as byol_extract_encoded takes them. Otherwise as
+ * byol_trainer_add_images.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: those of byol_trainer_add_images. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add_encoded(struct byol_trainer trainer,
+                                     struct byol_encoder encoder,
+                                     const uint8_t *const *data,
+                                     const size_t *lengths,
+                                     size_t count,
+                                     const uint32_t *labels,
+                                     uint64_t *ids,
+                                     byol_status *item_status,
+                                     struct byol_cancel token,
+                                     struct byol_error *error);
+
+/**
+ * Adds picture files as examples, whose paths are in UTF-8. Otherwise as byol_trainer_add_images.
+ *
+ * Ownership: all memory is the caller's and only used during the call. Threads: any.
+ * Errors: those of byol_trainer_add_images, NOT_FOUND, IO. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add_files(struct byol_trainer trainer,
+                                   struct byol_encoder encoder,
+                                   const char *const *paths,
+                                   size_t count,
+                                   const uint32_t *labels,
+                                   uint64_t *ids,
+                                   byol_status *item_status,
+                                   struct byol_cancel token,
+                                   struct byol_error *error);
+
+/**
+ * Adds all rows of a container with labels. Classes are matched by name, and new ones added; labels without names are
+ * classes "0", "1", ... `first_id` (may be NULL) gets the number of the first; the others follow it.
+ *
+ * Ownership: nothing changes hands: everything is copied. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, SHAPE, LABEL, WRONG_ENCODER, LIMIT, NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_add_features(struct byol_trainer trainer,
+                                      struct byol_features features,
+                                      uint64_t *first_id,
+                                      struct byol_error *error);
+
+/**
+ * Copies all examples into a new container, in the order of their numbers, with labels and classes: to be saved with
+ * byol_features_save, and to be added to a trainer again later.
+ *
+ * Ownership: close the container with byol_features_close. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, LIMIT, NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_get_features(struct byol_trainer trainer,
+                                      struct byol_features *features,
+                                      struct byol_error *error);
+
+/**
+ * Removes `count` examples by their numbers. All are removed or none.
+ *
+ * Ownership: `ids` is only read during the call. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, NOT_FOUND (no such example), NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_remove(struct byol_trainer trainer,
+                                const uint64_t *ids,
+                                size_t count,
+                                struct byol_error *error);
+
+/**
+ * Gives an example to another class.
+ *
+ * Ownership: nothing changes hands. Threads: any.
+ * Errors: HANDLE, NOT_FOUND (no such example or class), NO_MEMORY. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_relabel(struct byol_trainer trainer,
+                                 uint64_t example,
+                                 uint32_t class_index,
+                                 struct byol_error *error);
+
+/**
+ * Fits a head to all examples, as byol_head_fit. options.sample_weights must be NULL.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the head with byol_head_close.
+ * Threads: any.
+ * Errors: those of byol_head_fit. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_fit(struct byol_trainer trainer,
+                             const struct byol_fit_options *options,
+                             byol_fit_callback progress,
+                             void *user,
+                             struct byol_cancel token,
+                             struct byol_head *head,
+                             struct byol_fit_report *report,
+                             struct byol_error *error);
+
+/**
+ * Fits a head to all examples, as byol_trainer_fit and to the same optimum, starting at the last one that was fitted:
+ * after examples or classes came or went, or with another penalty, it takes a fraction of the time. The first time it
+ * is byol_trainer_fit.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the head with byol_head_close.
+ * Threads: any.
+ * Errors: those of byol_head_fit. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_refit(struct byol_trainer trainer,
+                               const struct byol_fit_options *options,
+                               byol_fit_callback progress,
+                               void *user,
+                               struct byol_cancel token,
+                               struct byol_head *head,
+                               struct byol_fit_report *report,
+                               struct byol_error *error);
+
+/**
+ * Tries penalties, judges each on examples that are held out, and fits a head with the best to all examples: the highest
+ * accuracy, then the lowest loss, then the strongest penalty. fit_options.l2 is not used; report.l2 is the best.
+ *
+ * `tried` (may be NULL) gets, for every penalty that was tried, strongest first, its l2, accuracy, standard deviation of
+ * the accuracy over the folds (0 without), and mean cross-entropy, as [penalties, 4]; `tried_len` is the number of
+ * doubles there, at least 4 for every penalty of the options (4 * BYOL_SEARCH_PENALTIES where they have none).
+ * `tried_count` (may be NULL) gets how many were tried: fewer where patience ended it.
+ *
+ * Ownership: all memory is the caller's and only used during the call; close the head with byol_head_close.
+ * Threads: any.
+ * Errors: those of byol_head_fit, BUFFER_TOO_SMALL. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_search(struct byol_trainer trainer,
+                                const struct byol_fit_options *fit_options,
+                                const struct byol_search_options *options,
+                                byol_search_callback progress,
+                                void *user,
+                                struct byol_cancel token,
+                                struct byol_head *head,
+                                struct byol_fit_report *report,
+                                double *tried,
+                                size_t tried_len,
+                                size_t *tried_count,
+                                struct byol_error *error);
+
+/**
+ * Makes a head without fitting: every class's weights are the mean of its examples, each scaled to length 1, scaled to
+ * length `scale` (Qi et al. 2018, "imprinting"; 10 to 30 is usual for features of length 1). One example of each class
+ * is enough. It does not become the start of byol_trainer_refit.
+ *
+ * Ownership: close the head with byol_head_close. Threads: any.
+ * Errors: NULL_POINTER, HANDLE, INVALID_ARG (scale is not above 0), DATA. @since 0.1.0
+ */
+BYOL_API
+BYOL_NODISCARD
+byol_status byol_trainer_imprint(struct byol_trainer trainer,
+                                 float scale,
+                                 struct byol_head *head,
+                                 struct byol_error *error);
+
+/**
+ * Closes a trainer with its examples. Calls that use it finish. Closing `{0}` does nothing.
+ *
+ * Ownership: the handle is given back. Threads: any. Errors: HANDLE when it is closed already. @since 0.1.0
+ */
+BYOL_API byol_status byol_trainer_close(struct byol_trainer trainer, struct byol_error *error);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1574,16 +2692,21 @@ byol_status byol_knn_predict(const float *train,
 /* What a struct is started with: `byol_error error = BYOL_ERROR_INIT;`. The byol_..._init functions do the same for
  * languages that can't use macros. */
 #define BYOL_ERROR_INIT {(uint32_t)sizeof(byol_error), 0, 0, BYOL_NO_ITEM, 0, {0}}
-#define BYOL_RUNTIME_OPTIONS_INIT {(uint32_t)sizeof(byol_runtime_options), 0, NULL}
-#define BYOL_SOURCE_INIT {(uint32_t)sizeof(byol_source), 0, NULL, NULL, 0, NULL}
+#define BYOL_RUNTIME_OPTIONS_INIT {(uint32_t)sizeof(byol_runtime_options), 0, NULL, 0}
+#define BYOL_RUNTIME_STATS_INIT {(uint32_t)sizeof(byol_runtime_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define BYOL_SOURCE_INIT {(uint32_t)sizeof(byol_source), 0, NULL, NULL, 0, NULL, NULL, NULL}
 #define BYOL_MODEL_INFO_INIT {(uint32_t)sizeof(byol_model_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}, {0}}
 #define BYOL_CONTRACT_INIT {(uint32_t)sizeof(byol_contract), 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0}, {0, 0, 0, 0}}
 #define BYOL_ENCODER_OPTIONS_INIT {(uint32_t)sizeof(byol_encoder_options), 0, 0, 0, 0, NULL, NULL}
 #define BYOL_ENCODER_INFO_INIT \
     {(uint32_t)sizeof(byol_encoder_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0}, {0, 0, 0, 0}, {0}}
-#define BYOL_IMAGE_INIT {(uint32_t)sizeof(byol_image), 0, 0, 0, 0, NULL, 0}
-#define BYOL_EXTRACT_OPTIONS_INIT {(uint32_t)sizeof(byol_extract_options), 0}
+#define BYOL_IMAGE_INIT {(uint32_t)sizeof(byol_image), 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0}
+#define BYOL_IMAGE_INFO_INIT {(uint32_t)sizeof(byol_image_info), 0, 0, 0, 0, 0, 0, {0}}
+#define BYOL_EXTRACT_OPTIONS_INIT {(uint32_t)sizeof(byol_extract_options), 0, 0, 0, NULL, 0, NULL}
+#define BYOL_FEATURES_INFO_INIT {(uint32_t)sizeof(byol_features_info), 0, 0, 0, 0, 0, 0, {0}}
+#define BYOL_TRAINER_INFO_INIT {(uint32_t)sizeof(byol_trainer_info), 0, 0, 0, 0, {0}}
+#define BYOL_SEARCH_OPTIONS_INIT {(uint32_t)sizeof(byol_search_options), 0, 3, 0, 0.2, 0, NULL, 0}
 #define BYOL_FIT_OPTIONS_INIT {(uint32_t)sizeof(byol_fit_options), 1000, 1e-3, 1e-6, 0, 0, NULL, NULL}
 #define BYOL_FIT_REPORT_INIT {(uint32_t)sizeof(byol_fit_report), 0, 0, 0, 0, 0, 0, 0}
-#define BYOL_HEAD_INFO_INIT {(uint32_t)sizeof(byol_head_info), 0, 0, 0, 0, 0, {0}}
+#define BYOL_HEAD_INFO_INIT {(uint32_t)sizeof(byol_head_info), 0, 0, 0, 0, 0, {0}, 0}
 #define BYOL_METRICS_INIT {(uint32_t)sizeof(byol_metrics), 0, 0, 0, 0, 0, 0, 0, 0, 0}

@@ -1,7 +1,7 @@
 /*
  * libbyol for C++11 and later: one header over byol.h, which documents what each call does, its limits and its errors.
  *
- * - Handles are move-only objects that close themselves: byol::runtime, encoder, head, cancel.
+ * - Handles are move-only objects that close themselves: byol::runtime, encoder, head, features, trainer, cancel.
  * - What can fail returns a byol::result<T>: test it, then use `*r`, `r->` or `r.error()`. Nothing is thrown by that.
  *   `r.value()` is for programs that like exceptions: it throws byol::failure. Without exceptions in the compiler (or with
  *   BYOL_NO_EXCEPTIONS defined) it ends the program with std::terminate, as std::expected's would.
@@ -92,6 +92,11 @@ inline void init(byol_fit_options *s) noexcept { byol_fit_options_init(s, sizeof
 inline void init(byol_fit_report *s) noexcept { byol_fit_report_init(s, sizeof *s); }
 inline void init(byol_head_info *s) noexcept { byol_head_info_init(s, sizeof *s); }
 inline void init(byol_metrics *s) noexcept { byol_metrics_init(s, sizeof *s); }
+inline void init(byol_runtime_stats *s) noexcept { byol_runtime_stats_init(s, sizeof *s); }
+inline void init(byol_image_info *s) noexcept { byol_image_info_init(s, sizeof *s); }
+inline void init(byol_features_info *s) noexcept { byol_features_info_init(s, sizeof *s); }
+inline void init(byol_trainer_info *s) noexcept { byol_trainer_info_init(s, sizeof *s); }
+inline void init(byol_search_options *s) noexcept { byol_search_options_init(s, sizeof *s); }
 } // namespace detail
 
 /** A struct of byol.h with its defaults, as its INIT macro gives it. */
@@ -254,6 +259,31 @@ template <class Give> result<std::string> text(Give give)
     }
 }
 
+/** What libbyol would say of sizes that do not fit, where byol.h takes no length that it could check. */
+inline byol::error sizes(const char *text) noexcept
+{
+    byol_error why = make<byol_error>();
+    why.code = BYOL_E_SHAPE;
+    while (text[why.message_len] != '\0') {
+        why.message[why.message_len] = text[why.message_len];
+        why.message_len++;
+    }
+    return byol::error(why);
+}
+
+/** The bytes that `give(buffer, capacity, needed, error)` writes. */
+template <class Give> result<std::vector<std::uint8_t>> bytes(Give give)
+{
+    byol_error why = make<byol_error>();
+    std::size_t needed = 0;
+    if (give(nullptr, 0, &needed, &why) != BYOL_OK)
+        return byol::error(why);
+    std::vector<std::uint8_t> bytes(needed);
+    if (give(bytes.data(), bytes.size(), nullptr, &why) != BYOL_OK)
+        return byol::error(why);
+    return result<std::vector<std::uint8_t>>(std::move(bytes));
+}
+
 /** Pointers to the texts, which must live as long. */
 inline std::vector<const char *> pointers(span<const std::string> texts)
 {
@@ -407,6 +437,44 @@ public:
     }
 };
 
+/** What libbyol has done and holds in this process. */
+inline result<byol_runtime_stats> runtime_stats() noexcept
+{
+    byol_error why = make<byol_error>();
+    byol_runtime_stats stats = make<byol_runtime_stats>();
+    if (byol_runtime_get_stats(&stats, &why) != BYOL_OK)
+        return byol::error(why);
+    return stats;
+}
+
+/** Gives memory that nobody holds back to the system, where that can be done. */
+inline result<void> runtime_trim() noexcept
+{
+    byol_error why = make<byol_error>();
+    return detail::outcome(byol_runtime_trim(&why), why);
+}
+
+/** Gives the next bytes of a model: writes some to the front of `room` and returns how many, 0 at the end, below 0 for a
+ * failure, as which counts what it throws. */
+using read_function = std::function<std::int64_t(span<std::uint8_t> room)>;
+
+namespace detail {
+extern "C" {
+inline std::int64_t byol_hpp_read(void *user, std::uint8_t *buffer, std::size_t capacity)
+{
+#ifdef BYOL_HPP_EXCEPTIONS
+    try {
+#endif
+        return (*static_cast<read_function *>(user))(span<std::uint8_t>(buffer, capacity));
+#ifdef BYOL_HPP_EXCEPTIONS
+    } catch (...) {
+        return -1;
+    }
+#endif
+}
+}
+} // namespace detail
+
 /** Where a model file comes from. */
 class source {
 public:
@@ -424,6 +492,19 @@ public:
         source.bytes_ = bytes;
         return source;
     }
+    /** Bytes that a function gives, each time the source is used. */
+    static source reader(read_function read)
+    {
+        source source;
+        source.read_.reset(new read_function(std::move(read)));
+        return source;
+    }
+    /** Tensors that the model keeps in other files of its folder may be read. */
+    source &allow_external_data() noexcept
+    {
+        flags_ |= BYOL_SOURCE_EXTERNAL_DATA;
+        return *this;
+    }
     /** The file must have this SHA-256, 64 hexadecimal digits. */
     source &expect_sha256(std::string sum)
     {
@@ -438,6 +519,9 @@ public:
         raw.data = bytes_.data();
         raw.data_len = bytes_.size();
         raw.sha256 = sha256_.empty() ? nullptr : sha256_.c_str();
+        raw.flags = flags_;
+        raw.read = read_ ? detail::byol_hpp_read : nullptr;
+        raw.user = read_.get();
         return raw;
     }
 
@@ -445,6 +529,8 @@ private:
     source() = default;
     std::string path_, sha256_;
     span<const std::uint8_t> bytes_;
+    std::shared_ptr<read_function> read_;
+    std::uint32_t flags_ = 0;
     bool is_file_ = false;
 };
 
@@ -473,6 +559,18 @@ inline byol_image image(std::uint32_t format, std::uint32_t width, std::uint32_t
     return image;
 }
 
+/** What the header of an encoded picture says. */
+inline result<byol_image_info> probe(span<const std::uint8_t> file) noexcept
+{
+    byol_error why = make<byol_error>();
+    byol_image_info info = make<byol_image_info>();
+    /* An empty span may have no address; its bytes are no picture either way. */
+    static const std::uint8_t nothing = 0;
+    if (byol_image_probe(file.empty() ? &nothing : file.data(), file.size(), &info, &why) != BYOL_OK)
+        return byol::error(why);
+    return info;
+}
+
 /** Rows of numbers, one behind the other. */
 struct matrix {
     std::vector<float> values;
@@ -490,6 +588,51 @@ struct matrix_view {
     {
     }
 };
+
+/** Rows of features in fewer bytes. */
+struct packed_matrix {
+    /** BYOL_ELEMENT_F16 or BYOL_ELEMENT_I8. */
+    std::uint32_t element = BYOL_ELEMENT_F16;
+    std::size_t rows = 0, columns = 0;
+    /** Pairs of bytes with BYOL_ELEMENT_F16, so that they lie as they must. */
+    std::vector<std::uint16_t> storage;
+    /** With BYOL_ELEMENT_I8 one per row: value = element * scale. */
+    std::vector<float> scales;
+    std::size_t bytes() const noexcept { return rows * columns * (element == BYOL_ELEMENT_I8 ? 1 : 2); }
+    const void *data() const noexcept { return storage.data(); }
+    packed_matrix(std::uint32_t kind, std::size_t row_count, std::size_t column_count)
+        : element(kind), rows(row_count), columns(column_count)
+    {
+        storage.resize((bytes() + 1) / 2);
+        if (element == BYOL_ELEMENT_I8)
+            scales.resize(rows);
+    }
+};
+
+/** Packs features into BYOL_ELEMENT_F16 or BYOL_ELEMENT_I8. */
+inline result<packed_matrix> pack(const matrix_view &features, std::uint32_t element)
+{
+    byol_error why = make<byol_error>();
+    packed_matrix packed(element, features.rows, features.columns);
+    if (byol_pack(features.data, features.rows, features.columns, features.stride, element, packed.storage.data(),
+                  packed.bytes(), packed.scales.data(), &why) != BYOL_OK)
+        return byol::error(why);
+    return result<packed_matrix>(std::move(packed));
+}
+
+/** Features out of fewer bytes. */
+inline result<matrix> unpack(const packed_matrix &packed)
+{
+    byol_error why = make<byol_error>();
+    matrix features;
+    features.rows = packed.rows;
+    features.columns = packed.columns;
+    features.values.resize(features.rows * features.columns);
+    if (byol_unpack(packed.data(), packed.bytes(), packed.element, packed.scales.data(), packed.rows, packed.columns,
+                    features.values.data(), 0, features.values.size(), &why) != BYOL_OK)
+        return byol::error(why);
+    return result<matrix>(std::move(features));
+}
 
 /** A model that turns pictures into features. All its functions may be called from any thread. */
 class encoder : public detail::handle<byol_encoder, byol_encoder_close> {
@@ -558,6 +701,30 @@ public:
         return rows(images.size(), statuses, [&](float *out, std::size_t length, byol_status *status, byol_error *why) {
             return byol_extract(raw(), images.data(), images.size(), nullptr, out, 0, length, status, token.raw(), why);
         });
+    }
+    /** Features of pictures in memory as BYOL_ELEMENT_F16 or BYOL_ELEMENT_I8; the rows of bad ones are 0. */
+    result<packed_matrix> extract_packed(span<const byol_image> images, std::uint32_t element,
+                                         span<byol_status> statuses = span<byol_status>(),
+                                         const cancel &token = cancel()) const
+    {
+        byol_error why = make<byol_error>();
+        if (const byol_status status = check_statuses(images.size(), statuses))
+            return outcome_of_sizes(status);
+        const result<byol_encoder_info> about = info();
+        if (!about)
+            return about.error();
+        packed_matrix packed(element, images.size(), about->dimension);
+        byol_extract_options options = make<byol_extract_options>();
+        options.element = element;
+        options.packed = packed.storage.data();
+        options.packed_len = packed.bytes();
+        options.scales = packed.scales.data();
+        if (element != BYOL_ELEMENT_F16 && element != BYOL_ELEMENT_I8)
+            return detail::sizes("There is nothing to pack into but BYOL_ELEMENT_F16 and BYOL_ELEMENT_I8");
+        if (byol_extract(raw(), images.data(), images.size(), &options, nullptr, 0, 0, statuses.data(), token.raw(), &why) !=
+            BYOL_OK)
+            return byol::error(why);
+        return result<packed_matrix>(std::move(packed));
     }
     /** Features of encoded pictures (JPEG, PNG, ...), each the bytes of one file. */
     result<matrix> extract_encoded(span<const span<const std::uint8_t>> files,
@@ -708,27 +875,116 @@ public:
                             const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
                             byol_fit_report *report = nullptr)
     {
+        return fit_with(features, labels, class_names, progress, [&](const call &c, byol_head *out, byol_error *why) {
+            return byol_head_fit(features.data, features.rows, features.columns, features.stride, labels.data(), c.names,
+                                 c.classes, of.raw(), &options, c.progress, c.user, token.raw(), out, report, why);
+        });
+    }
+    /** Fits again as fit does, to the same optimum, starting at this head: after examples changed, or with another
+     * penalty, in a fraction of the time. */
+    result<head> refit(const matrix_view &features, span<const std::uint32_t> labels,
+                       const std::vector<std::string> &class_names, const encoder &of = encoder(),
+                       const byol_fit_options &options = make<byol_fit_options>(),
+                       const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
+                       byol_fit_report *report = nullptr) const
+    {
+        return fit_with(features, labels, class_names, progress, [&](const call &c, byol_head *out, byol_error *why) {
+            return byol_head_refit(raw(), features.data, features.rows, features.columns, features.stride, labels.data(),
+                                   c.names, c.classes, of.raw(), &options, c.progress, c.user, token.raw(), out, report,
+                                   why);
+        });
+    }
+    /** A head from weights [classes, columns], and a bias of one number per class or none. */
+    static result<head> create(const matrix_view &weights, span<const float> bias,
+                               const std::vector<std::string> &class_names, const encoder &of = encoder())
+    {
         byol_error why = make<byol_error>();
         byol_head raw = byol_head();
-        if (labels.size() != features.rows)
-            return sizes("There must be one label per row");
+        if (class_names.size() != weights.rows || (!bias.empty() && bias.size() != weights.rows))
+            return detail::sizes("There must be one name and one bias per row of weights");
         const std::vector<const char *> names =
             detail::pointers(span<const std::string>(class_names.data(), class_names.size()));
-        detail::fit_listener listener = detail::fit_listener();
-        listener.progress = &progress;
-        const byol_status status =
-            byol_head_fit(features.data, features.rows, features.columns, features.stride, labels.data(), names.data(),
-                          static_cast<std::uint32_t>(names.size()), of.raw(), &options,
-                          progress ? detail::byol_hpp_fit : nullptr, &listener, token.raw(), &raw, report, &why);
-#ifdef BYOL_HPP_EXCEPTIONS
-        if (listener.thrown) {
-            (void)byol_head_close(raw, nullptr);
-            std::rethrow_exception(listener.thrown);
-        }
-#endif
-        if (status != BYOL_OK)
+        if (byol_head_create(weights.data, static_cast<std::uint32_t>(weights.rows), weights.columns, weights.stride,
+                             bias.empty() ? nullptr : bias.data(), names.data(), of.raw(), &raw, &why) != BYOL_OK)
             return byol::error(why);
         return head(raw);
+    }
+    /** Its weights, [classes, dimension]. */
+    result<matrix> weights() const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_head_info> about = info();
+        if (!about)
+            return about.error();
+        matrix weights;
+        weights.rows = about->classes;
+        weights.columns = about->dimension;
+        weights.values.resize(weights.rows * weights.columns);
+        if (byol_head_get_weights(raw(), weights.values.data(), weights.values.size(), nullptr, 0, &why) != BYOL_OK)
+            return byol::error(why);
+        return result<matrix>(std::move(weights));
+    }
+    /** Its bias, one number per class. */
+    result<std::vector<float>> bias() const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_head_info> about = info();
+        if (!about)
+            return about.error();
+        std::vector<float> bias(about->classes);
+        if (byol_head_get_weights(raw(), nullptr, 0, bias.data(), bias.size(), &why) != BYOL_OK)
+            return byol::error(why);
+        return result<std::vector<float>>(std::move(bias));
+    }
+    /** A second handle of the same head. */
+    result<head> clone() const noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_head copy = byol_head();
+        if (byol_head_clone(raw(), &copy, &why) != BYOL_OK)
+            return byol::error(why);
+        return head(copy);
+    }
+    /** A head whose probabilities are as often right as they say, by labelled features that this one was not fitted to.
+     * `temperature` gets what the scores were divided by. */
+    result<head> calibrate(const matrix_view &features, span<const std::uint32_t> labels, double *temperature = nullptr) const
+    {
+        byol_error why = make<byol_error>();
+        byol_head cool = byol_head();
+        if (labels.size() != features.rows)
+            return detail::sizes("There must be one label per row");
+        if (byol_head_calibrate(raw(), features.data, features.rows, features.columns, features.stride, labels.data(), &cool,
+                                temperature, &why) != BYOL_OK)
+            return byol::error(why);
+        return head(cool);
+    }
+    /** As an ONNX model of its own, from features to classes. */
+    result<void> export_onnx(const std::string &path) const noexcept
+    {
+        byol_error why = make<byol_error>();
+        return detail::outcome(byol_head_export_onnx(raw(), nullptr, path.c_str(), &why), why);
+    }
+    /** As an ONNX model behind its encoder's file, from pictures to classes. */
+    result<void> export_onnx(const std::string &path, const source &behind) const noexcept
+    {
+        byol_error why = make<byol_error>();
+        const byol_source encoder = behind.raw();
+        return detail::outcome(byol_head_export_onnx(raw(), &encoder, path.c_str(), &why), why);
+    }
+    /** The bytes of an ONNX model of its own. */
+    result<std::vector<std::uint8_t>> onnx() const
+    {
+        return detail::bytes([&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_head_export_onnx_bytes(raw(), nullptr, buffer, capacity, needed, why);
+        });
+    }
+    /** The bytes of an ONNX model behind its encoder's file. */
+    result<std::vector<std::uint8_t>> onnx(const source &behind) const
+    {
+        const byol_source encoder = behind.raw();
+        return detail::bytes([&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_head_export_onnx_bytes(raw(), &encoder, buffer, capacity, needed, why);
+        });
     }
     result<void> save(const std::string &path) const noexcept
     {
@@ -738,14 +994,9 @@ public:
     /** The bytes of its file. */
     result<std::vector<std::uint8_t>> save() const
     {
-        byol_error why = make<byol_error>();
-        std::size_t needed = 0;
-        if (byol_head_save_bytes(raw(), nullptr, 0, &needed, &why) != BYOL_OK)
-            return byol::error(why);
-        std::vector<std::uint8_t> bytes(needed);
-        if (byol_head_save_bytes(raw(), bytes.data(), bytes.size(), nullptr, &why) != BYOL_OK)
-            return byol::error(why);
-        return result<std::vector<std::uint8_t>>(std::move(bytes));
+        return detail::bytes([&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_head_save_bytes(raw(), buffer, capacity, needed, why);
+        });
     }
     result<byol_head_info> info() const noexcept
     {
@@ -775,6 +1026,22 @@ public:
                                      why);
         });
     }
+    /** The `k` most probable classes of every row, [rows, k], best first; BYOL_NO_CLASS in place of those less probable
+     * than `threshold`. */
+    result<prediction> top_k(const matrix_view &features, std::uint32_t k, float threshold = 0) const
+    {
+        byol_error why = make<byol_error>();
+        prediction out;
+        out.labels.resize(features.rows * k);
+        out.probabilities.rows = features.rows;
+        out.probabilities.columns = k;
+        out.probabilities.values.resize(features.rows * k);
+        if (byol_head_top_k(raw(), features.data, features.rows, features.columns, features.stride, k, threshold,
+                            out.labels.data(), out.labels.size(), out.probabilities.values.data(),
+                            out.probabilities.values.size(), &why) != BYOL_OK)
+            return byol::error(why);
+        return result<prediction>(std::move(out));
+    }
     /** Scores before they become probabilities, [rows, classes]. */
     result<matrix> logits(const matrix_view &features) const
     {
@@ -796,7 +1063,7 @@ public:
                                 span<byol_status> statuses = span<byol_status>(), const cancel &token = cancel()) const
     {
         if (!statuses.empty() && statuses.size() != images.size())
-            return sizes("There must be one status per picture");
+            return detail::sizes("There must be one status per picture");
         return predictions(images.size(), [&](prediction &out, byol_error *why) {
             return byol_head_classify(raw(), with.raw(), images.data(), images.size(), nullptr, out.labels.data(),
                                       out.probabilities.values.data(), out.probabilities.values.size(), statuses.data(),
@@ -807,7 +1074,7 @@ public:
     {
         byol_error why = make<byol_error>();
         if (labels.size() != features.rows)
-            return sizes("There must be one label per row");
+            return detail::sizes("There must be one label per row");
         const result<byol_head_info> about = info();
         if (!about)
             return about.error();
@@ -824,16 +1091,44 @@ public:
     }
 
 private:
-    static byol::error sizes(const char *text) noexcept
+    /** What a fit gets of names and progress. */
+    struct call {
+        const char *const *names;
+        std::uint32_t classes;
+        byol_fit_callback progress;
+        void *user;
+    };
+    template <class Run>
+    static result<head> fit_with(const matrix_view &features, span<const std::uint32_t> labels,
+                                 const std::vector<std::string> &class_names, const fit_progress &progress, Run run)
+    {
+        if (labels.size() != features.rows)
+            return detail::sizes("There must be one label per row");
+        const std::vector<const char *> names =
+            detail::pointers(span<const std::string>(class_names.data(), class_names.size()));
+        return listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+            return run(call{names.data(), static_cast<std::uint32_t>(names.size()), hear, user}, out, why);
+        });
+    }
+    /** Runs a fit that `progress` hears of; what it throws comes out of here. */
+    template <class Run> static result<head> listening(const fit_progress &progress, Run run)
     {
         byol_error why = make<byol_error>();
-        why.code = BYOL_E_SHAPE;
-        while (text[why.message_len] != '\0') {
-            why.message[why.message_len] = text[why.message_len];
-            why.message_len++;
+        byol_head raw = byol_head();
+        detail::fit_listener listener = detail::fit_listener();
+        listener.progress = &progress;
+        const byol_status status = run(progress ? detail::byol_hpp_fit : nullptr, &listener, &raw, &why);
+#ifdef BYOL_HPP_EXCEPTIONS
+        if (listener.thrown) {
+            (void)byol_head_close(raw, nullptr);
+            std::rethrow_exception(listener.thrown);
         }
-        return byol::error(why);
+#endif
+        if (status != BYOL_OK)
+            return byol::error(why);
+        return head(raw);
     }
+    friend class trainer;
     template <class Run> result<prediction> predictions(std::size_t rows, Run run) const
     {
         byol_error why = make<byol_error>();
@@ -858,19 +1153,408 @@ inline result<std::vector<std::uint32_t>> knn_predict(const matrix_view &train, 
 {
     byol_error why = make<byol_error>();
     std::vector<std::uint32_t> predicted(queries.rows);
-    if (labels.size() != train.rows || train.columns != queries.columns) {
-        why.code = BYOL_E_SHAPE;
-        static const char text[] = "There must be one label per row, and queries as wide as the rows";
-        for (std::size_t i = 0; i < sizeof text; i++)
-            why.message[i] = text[i];
-        why.message_len = static_cast<std::uint32_t>(sizeof text - 1);
-        return byol::error(why);
-    }
+    if (labels.size() != train.rows || train.columns != queries.columns)
+        return detail::sizes("There must be one label per row, and queries as wide as the rows");
     if (byol_knn_predict(train.data, train.rows, train.stride, labels.data(), queries.data, queries.rows, queries.stride,
                          train.columns, k, temperature, predicted.data(), &why) != BYOL_OK)
         return byol::error(why);
     return result<std::vector<std::uint32_t>>(std::move(predicted));
 }
+
+/** Rows nearest to queries, [queries, k]: their numbers and their cosines. */
+struct neighbours {
+    std::vector<std::uint32_t> rows;
+    matrix similarities;
+};
+
+/** Rows of features with what is known about each. All its functions may be called from any thread. */
+class features : public detail::handle<byol_features, byol_features_close> {
+public:
+    using handle::handle;
+    features() = default;
+    /** An empty container for features of an encoder. */
+    static result<features> create(const encoder &of) noexcept { return create_raw(of.raw(), 0); }
+    /** An empty container for features of `dimension` numbers each. */
+    static result<features> create(std::uint32_t dimension) noexcept { return create_raw(byol_encoder(), dimension); }
+    static result<features> load(const std::string &path) noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_features raw = byol_features();
+        if (byol_features_load(path.c_str(), &raw, &why) != BYOL_OK)
+            return byol::error(why);
+        return features(raw);
+    }
+    result<void> save(const std::string &path) const noexcept
+    {
+        byol_error why = make<byol_error>();
+        return detail::outcome(byol_features_save(raw(), path.c_str(), &why), why);
+    }
+    /** Adds rows; labels and names are one per row, or none at all. */
+    result<void> append(const matrix_view &values, span<const std::uint32_t> labels = span<const std::uint32_t>(),
+                        const std::vector<std::string> &names = std::vector<std::string>())
+    {
+        byol_error why = make<byol_error>();
+        if ((!labels.empty() && labels.size() != values.rows) || (!names.empty() && names.size() != values.rows))
+            return detail::sizes("There must be one label and one name per row, or none");
+        const std::vector<const char *> texts = detail::pointers(span<const std::string>(names.data(), names.size()));
+        return detail::outcome(byol_features_append(raw(), values.data, values.rows, values.columns, values.stride,
+                                                    labels.empty() ? nullptr : labels.data(),
+                                                    texts.empty() ? nullptr : texts.data(), &why),
+                               why);
+    }
+    /** Names the classes that labels count. */
+    result<void> set_classes(const std::vector<std::string> &class_names)
+    {
+        byol_error why = make<byol_error>();
+        const std::vector<const char *> names =
+            detail::pointers(span<const std::string>(class_names.data(), class_names.size()));
+        return detail::outcome(
+            byol_features_set_classes(raw(), names.data(), static_cast<std::uint32_t>(names.size()), &why), why);
+    }
+    result<byol_features_info> info() const noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_features_info info = make<byol_features_info>();
+        if (byol_features_get_info(raw(), &info, &why) != BYOL_OK)
+            return byol::error(why);
+        return info;
+    }
+    /** A copy of `count` rows from `first` on. */
+    result<matrix> rows(std::size_t first, std::size_t count) const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_features_info> about = info();
+        if (!about)
+            return about.error();
+        matrix out;
+        out.rows = count;
+        out.columns = about->dimension;
+        /* Before room is made for them: rows that are not there. */
+        if (count > about->rows)
+            return detail::sizes("There are not so many rows");
+        out.values.resize(out.rows * out.columns);
+        if (count > 0 &&
+            byol_features_get_rows(raw(), first, count, out.values.data(), 0, out.values.size(), nullptr, &why) != BYOL_OK)
+            return byol::error(why);
+        return result<matrix>(std::move(out));
+    }
+    /** A copy of `count` labels from row `first` on. */
+    result<std::vector<std::uint32_t>> labels(std::size_t first, std::size_t count) const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_features_info> about = info();
+        if (!about)
+            return about.error();
+        if (count > about->rows)
+            return detail::sizes("There are not so many rows");
+        std::vector<std::uint32_t> out(count);
+        if (count > 0 && byol_features_get_rows(raw(), first, count, nullptr, 0, 0, out.data(), &why) != BYOL_OK)
+            return byol::error(why);
+        return result<std::vector<std::uint32_t>>(std::move(out));
+    }
+    result<std::string> name(std::size_t row) const
+    {
+        return detail::text([&](char *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_features_get_name(raw(), row, buffer, capacity, needed, why);
+        });
+    }
+    result<std::string> class_name(std::uint32_t class_index) const
+    {
+        return detail::text([&](char *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_features_get_class(raw(), class_index, buffer, capacity, needed, why);
+        });
+    }
+    /** The cosine of each query with every row, [queries, rows]. */
+    result<matrix> similarity(const matrix_view &queries) const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_features_info> about = info();
+        if (!about)
+            return about.error();
+        matrix out;
+        out.rows = queries.rows;
+        out.columns = static_cast<std::size_t>(about->rows);
+        out.values.resize(out.rows * out.columns);
+        if (byol_features_similarity(raw(), queries.data, queries.rows, queries.columns, queries.stride, out.values.data(),
+                                     out.values.size(), &why) != BYOL_OK)
+            return byol::error(why);
+        return result<matrix>(std::move(out));
+    }
+    /** The `k` rows nearest to each query by cosine, nearest first. */
+    result<neighbours> nearest(const matrix_view &queries, std::uint32_t k) const
+    {
+        byol_error why = make<byol_error>();
+        const result<byol_features_info> about = info();
+        if (!about)
+            return about.error();
+        if (k > about->rows)
+            return detail::sizes("There are fewer rows than k");
+        neighbours out;
+        out.rows.resize(queries.rows * k);
+        out.similarities.rows = queries.rows;
+        out.similarities.columns = k;
+        out.similarities.values.resize(queries.rows * k);
+        if (byol_features_nearest(raw(), queries.data, queries.rows, queries.columns, queries.stride, k, out.rows.data(),
+                                  out.rows.size(), out.similarities.values.data(), out.similarities.values.size(),
+                                  &why) != BYOL_OK)
+            return byol::error(why);
+        return result<neighbours>(std::move(out));
+    }
+
+private:
+    static result<features> create_raw(byol_encoder of, std::uint32_t dimension) noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_features raw = byol_features();
+        if (byol_features_create(of, dimension, &raw, &why) != BYOL_OK)
+            return byol::error(why);
+        return features(raw);
+    }
+};
+
+/** Hears from a search after every penalty; false stops it. */
+using search_progress = std::function<bool(double l2, double accuracy, double log_loss)>;
+
+namespace detail {
+struct search_listener {
+    const search_progress *progress;
+#ifdef BYOL_HPP_EXCEPTIONS
+    std::exception_ptr thrown;
+#endif
+};
+extern "C" {
+inline std::int32_t byol_hpp_search(void *user, double l2, double accuracy, double log_loss)
+{
+    search_listener *listener = static_cast<search_listener *>(user);
+#ifdef BYOL_HPP_EXCEPTIONS
+    try {
+        return (*listener->progress)(l2, accuracy, log_loss) ? 0 : 1;
+    } catch (...) {
+        listener->thrown = std::current_exception();
+        return 1;
+    }
+#else
+    return (*listener->progress)(l2, accuracy, log_loss) ? 0 : 1;
+#endif
+}
+}
+} // namespace detail
+
+/** What became of one penalty of a search. */
+struct tried_penalty {
+    double l2, accuracy, deviation, log_loss;
+};
+
+/** Examples that come and go, and the heads that are fitted to them. All its functions may be called from any thread. */
+class trainer : public detail::handle<byol_trainer, byol_trainer_close> {
+public:
+    using handle::handle;
+    trainer() = default;
+    /** A trainer for features of an encoder. */
+    static result<trainer> create(const encoder &of) noexcept { return create_raw(of.raw(), 0); }
+    /** A trainer for features of `dimension` numbers each. */
+    static result<trainer> create(std::uint32_t dimension) noexcept { return create_raw(byol_encoder(), dimension); }
+    result<byol_trainer_info> info() const noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_trainer_info info = make<byol_trainer_info>();
+        if (byol_trainer_get_info(raw(), &info, &why) != BYOL_OK)
+            return byol::error(why);
+        return info;
+    }
+    /** The number of the class of that name, which is made where there is none. */
+    result<std::uint32_t> add_class(const std::string &name) noexcept
+    {
+        byol_error why = make<byol_error>();
+        std::uint32_t class_index = 0;
+        if (byol_trainer_add_class(raw(), name.c_str(), &class_index, &why) != BYOL_OK)
+            return byol::error(why);
+        return class_index;
+    }
+    result<std::string> class_name(std::uint32_t class_index) const
+    {
+        return detail::text([&](char *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
+            return byol_trainer_get_class(raw(), class_index, buffer, capacity, needed, nullptr, why);
+        });
+    }
+    /** Number of examples of a class. */
+    result<std::uint64_t> examples(std::uint32_t class_index) const noexcept
+    {
+        byol_error why = make<byol_error>();
+        std::uint64_t examples = 0;
+        std::size_t needed = 0;
+        if (byol_trainer_get_class(raw(), class_index, nullptr, 0, &needed, &examples, &why) != BYOL_OK)
+            return byol::error(why);
+        return examples;
+    }
+    /** Removes a class with its examples; the numbers of those behind it become smaller by one. */
+    result<void> remove_class(std::uint32_t class_index) noexcept
+    {
+        byol_error why = make<byol_error>();
+        return detail::outcome(byol_trainer_remove_class(raw(), class_index, &why), why);
+    }
+    /** Adds rows of features with the numbers of their classes; gives the examples' own numbers. */
+    result<std::vector<std::uint64_t>> add(const matrix_view &rows, span<const std::uint32_t> labels)
+    {
+        byol_error why = make<byol_error>();
+        if (labels.size() != rows.rows)
+            return detail::sizes("There must be one label per row");
+        std::vector<std::uint64_t> ids(rows.rows);
+        if (byol_trainer_add(raw(), rows.data, rows.rows, rows.columns, rows.stride, labels.data(), ids.data(), &why) !=
+            BYOL_OK)
+            return byol::error(why);
+        return result<std::vector<std::uint64_t>>(std::move(ids));
+    }
+    /** Adds pictures in memory. With `statuses`, a bad one is told there, its number is 0, and the others are added. */
+    result<std::vector<std::uint64_t>> add_images(const encoder &with, span<const byol_image> images,
+                                                  span<const std::uint32_t> labels,
+                                                  span<byol_status> statuses = span<byol_status>(),
+                                                  const cancel &token = cancel())
+    {
+        return added(images.size(), labels, statuses, [&](std::uint64_t *ids, byol_error *why) {
+            return byol_trainer_add_images(raw(), with.raw(), images.data(), images.size(), labels.data(), ids,
+                                           statuses.data(), token.raw(), why);
+        });
+    }
+    /** Adds encoded pictures, each the bytes of one file. */
+    result<std::vector<std::uint64_t>> add_encoded(const encoder &with, span<const span<const std::uint8_t>> files,
+                                                   span<const std::uint32_t> labels,
+                                                   span<byol_status> statuses = span<byol_status>(),
+                                                   const cancel &token = cancel())
+    {
+        std::vector<const std::uint8_t *> data;
+        std::vector<std::size_t> lengths;
+        for (const span<const std::uint8_t> &file : files) {
+            data.push_back(file.data());
+            lengths.push_back(file.size());
+        }
+        return added(files.size(), labels, statuses, [&](std::uint64_t *ids, byol_error *why) {
+            return byol_trainer_add_encoded(raw(), with.raw(), data.data(), lengths.data(), data.size(), labels.data(), ids,
+                                            statuses.data(), token.raw(), why);
+        });
+    }
+    /** Adds picture files. */
+    result<std::vector<std::uint64_t>> add_files(const encoder &with, const std::vector<std::string> &paths,
+                                                 span<const std::uint32_t> labels,
+                                                 span<byol_status> statuses = span<byol_status>(),
+                                                 const cancel &token = cancel())
+    {
+        const std::vector<const char *> names = detail::pointers(span<const std::string>(paths.data(), paths.size()));
+        return added(paths.size(), labels, statuses, [&](std::uint64_t *ids, byol_error *why) {
+            return byol_trainer_add_files(raw(), with.raw(), names.data(), names.size(), labels.data(), ids,
+                                          statuses.data(), token.raw(), why);
+        });
+    }
+    /** Adds the rows of a container with labels, classes matched by name; gives the number of the first. */
+    result<std::uint64_t> add(const byol::features &rows) noexcept
+    {
+        byol_error why = make<byol_error>();
+        std::uint64_t first = 0;
+        if (byol_trainer_add_features(raw(), rows.raw(), &first, &why) != BYOL_OK)
+            return byol::error(why);
+        return first;
+    }
+    /** A copy of all examples. */
+    result<byol::features> features() const noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_features copy = byol_features();
+        if (byol_trainer_get_features(raw(), &copy, &why) != BYOL_OK)
+            return byol::error(why);
+        return byol::features(copy);
+    }
+    /** Removes examples by their numbers, all or none. */
+    result<void> remove(span<const std::uint64_t> ids) noexcept
+    {
+        byol_error why = make<byol_error>();
+        return detail::outcome(byol_trainer_remove(raw(), ids.data(), ids.size(), &why), why);
+    }
+    /** Gives an example to another class. */
+    result<void> relabel(std::uint64_t example, std::uint32_t class_index) noexcept
+    {
+        byol_error why = make<byol_error>();
+        return detail::outcome(byol_trainer_relabel(raw(), example, class_index, &why), why);
+    }
+    /** Fits a head to all examples. What `progress` throws comes out of here. */
+    result<head> fit(const byol_fit_options &options = make<byol_fit_options>(),
+                     const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
+                     byol_fit_report *report = nullptr)
+    {
+        return head::listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+            return byol_trainer_fit(raw(), &options, hear, user, token.raw(), out, report, why);
+        });
+    }
+    /** As fit, starting at the last optimum: to the same one, in a fraction of the time. */
+    result<head> refit(const byol_fit_options &options = make<byol_fit_options>(),
+                       const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
+                       byol_fit_report *report = nullptr)
+    {
+        return head::listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+            return byol_trainer_refit(raw(), &options, hear, user, token.raw(), out, report, why);
+        });
+    }
+    /** Tries penalties on examples that are held out, and fits the best to all. `tried` gets what became of each. */
+    result<head> search(const byol_search_options &options = make<byol_search_options>(),
+                        const byol_fit_options &fit_options = make<byol_fit_options>(),
+                        const search_progress &progress = search_progress(), const cancel &token = cancel(),
+                        byol_fit_report *report = nullptr, std::vector<tried_penalty> *tried = nullptr)
+    {
+        byol_error why = make<byol_error>();
+        byol_head raw_head = byol_head();
+        const std::size_t most = options.penalties ? options.penalties_len : BYOL_SEARCH_PENALTIES;
+        std::vector<double> found(4 * most);
+        std::size_t count = 0;
+        detail::search_listener listener = detail::search_listener();
+        listener.progress = &progress;
+        const byol_status status =
+            byol_trainer_search(raw(), &fit_options, &options, progress ? detail::byol_hpp_search : nullptr, &listener,
+                                token.raw(), &raw_head, report, found.data(), found.size(), &count, &why);
+        head made(raw_head);
+#ifdef BYOL_HPP_EXCEPTIONS
+        if (listener.thrown)
+            std::rethrow_exception(listener.thrown);
+#endif
+        if (status != BYOL_OK)
+            return byol::error(why);
+        if (tried) {
+            tried->clear();
+            for (std::size_t i = 0; i < count; i++)
+                tried->push_back(tried_penalty{found[4 * i], found[4 * i + 1], found[4 * i + 2], found[4 * i + 3]});
+        }
+        return result<head>(std::move(made));
+    }
+    /** A head without fitting, from the mean of each class's examples. */
+    result<head> imprint(float scale) const noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_head made = byol_head();
+        if (byol_trainer_imprint(raw(), scale, &made, &why) != BYOL_OK)
+            return byol::error(why);
+        return head(made);
+    }
+
+private:
+    static result<trainer> create_raw(byol_encoder of, std::uint32_t dimension) noexcept
+    {
+        byol_error why = make<byol_error>();
+        byol_trainer raw = byol_trainer();
+        if (byol_trainer_create(of, dimension, &raw, &why) != BYOL_OK)
+            return byol::error(why);
+        return trainer(raw);
+    }
+    template <class Run>
+    result<std::vector<std::uint64_t>> added(std::size_t count, span<const std::uint32_t> labels,
+                                             span<byol_status> statuses, Run run)
+    {
+        byol_error why = make<byol_error>();
+        if (labels.size() != count || (!statuses.empty() && statuses.size() != count))
+            return detail::sizes("There must be one label and one status per picture");
+        std::vector<std::uint64_t> ids(count);
+        if (run(ids.data(), &why) != BYOL_OK)
+            return byol::error(why);
+        return result<std::vector<std::uint64_t>>(std::move(ids));
+    }
+};
 
 } // namespace byol
 

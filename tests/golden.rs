@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use byol_model::picture::{PictureView, PixelFormat};
+use byol_model::picture::{Orientation, PictureView, PixelFormat};
 use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
 use byol_serve::features::Features;
 use byol_serve::head::Head;
-use byol_serve::knn::{KnnOptions, knn};
+use byol_serve::knn::{KnnOptions, knn, neighbours};
+use byol_serve::packed;
 use byol_serve::solver::FitOptions;
+use byol_serve::trainer::Trainer;
 use ndarray::Array2;
 
 mod support;
@@ -59,19 +61,25 @@ fn vectors() -> (String, Head) {
     for (i, features) in values.outer_iter().enumerate() {
         row(&mut out, "files", i, features);
     }
+    // Those of whole numbers: of any bytes they are pictures.
     let formats = [
-        PixelFormat::Gray8,
-        PixelFormat::Rgb8,
-        PixelFormat::Bgr8,
-        PixelFormat::Rgba8,
-        PixelFormat::Bgra8,
-        PixelFormat::Rgbx8,
+        (PixelFormat::Gray8, 1u32),
+        (PixelFormat::Rgb8, 2),
+        (PixelFormat::Bgr8, 3),
+        (PixelFormat::Rgba8, 4),
+        (PixelFormat::Bgra8, 5),
+        (PixelFormat::Rgbx8, 6),
+        (PixelFormat::Gray16, 7),
+        (PixelFormat::Rgb16, 8),
+        (PixelFormat::Nv12, 11),
+        (PixelFormat::Nv12Full, 12),
     ];
     let (width, height, gap) = MADE;
-    for (format, number) in formats.into_iter().zip(1u32..) {
+    for (format, number) in formats {
         let stride = width * format.bytes() + gap;
+        let rows = if number >= 11 { height + height.div_ceil(2) } else { height };
         let mut noise = 7 + number;
-        let pixels: Vec<u8> = (0..height * stride)
+        let pixels: Vec<u8> = (0..rows * stride)
             .map(|_| {
                 noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (noise >> 24) as u8
@@ -81,6 +89,12 @@ fn vectors() -> (String, Head) {
         let mut features = vec![0.0; n];
         encoder.extract(&[picture], &mut features, n, None, &Cancel::new()).expect("features");
         row(&mut out, "pixels", number as usize, &features);
+        if format == PixelFormat::Rgb8 {
+            let part = picture.region(1, 2, 5, 4).expect("a part");
+            let turned = part.oriented(Orientation::from_exif(6).expect("a quarter"));
+            encoder.extract(&[turned], &mut features, n, None, &Cancel::new()).expect("features");
+            row(&mut out, "turned", 6, &features);
+        }
     }
     let mut features = Features::labelled(values, (0..COUNT as u32).map(|i| i / 4).collect());
     features.classes = Some(NAMES.map(String::from).to_vec());
@@ -100,6 +114,23 @@ fn vectors() -> (String, Head) {
     for (i, label) in near.iter().enumerate() {
         writeln!(out, "neighbours {i} {label}").expect("a string");
     }
+    let (nearest, cosines) = neighbours(features.values.view(), features.values.view(), 3).expect("neighbours");
+    for (i, (nearest, cosines)) in nearest.outer_iter().zip(cosines.outer_iter()).enumerate() {
+        writeln!(out, "nearest {i} {} {} {}", nearest[0], nearest[1], nearest[2]).expect("a string");
+        row(&mut out, "cosines", i, cosines);
+    }
+    for (i, values) in features.values.outer_iter().enumerate() {
+        let mut bytes = vec![0; n];
+        let scale = packed::to_i8(&values.to_vec(), &mut bytes);
+        row(&mut out, "scale", i, &[scale]);
+        writeln!(out, "packed {i} {}", bytes.iter().map(|&v| i32::from(v)).sum::<i32>()).expect("a string");
+    }
+    let trainer = Trainer::new(n, Some(encoder.sha256().to_string())).expect("a trainer");
+    NAMES.iter().for_each(|name| drop(trainer.add_class(name).expect("a class")));
+    trainer.add(features.values.view(), labels).expect("examples");
+    let taught = trainer.fit(&FitOptions::default(), &Cancel::new(), None).expect("a head");
+    opinion(&mut out, "taught", &taught, &features);
+    opinion(&mut out, "imprinted", &trainer.imprint(10.0).expect("a head"), &features);
     (out, head)
 }
 

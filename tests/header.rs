@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The files of src/ffi that hold something for C, in the order of the header.
-const SOURCES: [&str; 12] = [
-    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "extract", "head", "fit", "evaluate",
+const SOURCES: [&str; 19] = [
+    "status", "library", "log", "handle", "cancel", "runtime", "model", "encoder", "image", "extract", "packed",
+    "head", "ranking", "weights", "export", "fit", "evaluate", "features", "trainer",
 ];
 
 const WARNINGS: [&str; 8] =
@@ -102,7 +103,10 @@ fn the_header_compiles_alone_and_twice_in_every_standard_of_c_and_cpp() {
                 byol_encoder_info probe_i = BYOL_ENCODER_INFO_INIT;\nbyol_image probe_image = BYOL_IMAGE_INIT;\n\
                 byol_extract_options probe_x = BYOL_EXTRACT_OPTIONS_INIT;\nbyol_fit_options probe_f = BYOL_FIT_OPTIONS_INIT;\n\
                 byol_fit_report probe_r = BYOL_FIT_REPORT_INIT;\nbyol_head_info probe_h = BYOL_HEAD_INFO_INIT;\n\
-                byol_metrics probe_m = BYOL_METRICS_INIT;\n\
+                byol_metrics probe_m = BYOL_METRICS_INIT;\nbyol_runtime_stats probe_s = BYOL_RUNTIME_STATS_INIT;\n\
+                byol_image_info probe_ii = BYOL_IMAGE_INFO_INIT;\nbyol_features_info probe_fi = BYOL_FEATURES_INFO_INIT;\n\
+                byol_trainer_info probe_t = BYOL_TRAINER_INFO_INIT;\n\
+                byol_search_options probe_so = BYOL_SEARCH_OPTIONS_INIT;\n\
                 #if BYOL_VERSION_NUMBER < 1000\n#error \"version\"\n#endif\n";
     let alone = format!("#include \"byol.h\"\n{body}");
     let twice = format!("#include \"byol.h\"\n#include \"byol.h\"\n{body}");

@@ -18,8 +18,8 @@
 //
 // # Conventions
 //
-// Everything may be used by many goroutines at once. An [Encoder], [Head] or [Runtime] is closed once it is not needed
-// any more; the garbage collector closes what was forgotten, but knows nothing of how much memory a model takes. Close
+// Everything may be used by many goroutines at once. An [Encoder], [Head], [Trainer], [Features] or [Runtime] is closed
+// once it is not needed any more; the garbage collector closes what was forgotten, but knows nothing of how much memory a model takes. Close
 // may be called at any time and any number of times: calls that run finish, later ones fail with [ErrClosed].
 //
 // Calls whose work is long take a context first, and stop soon after it is done. Slices are read and written where they
@@ -49,6 +49,9 @@ const (
 	KindEncoder Kind = C.BYOL_KIND_ENCODER // [Encoder]
 	KindHead    Kind = C.BYOL_KIND_HEAD    // [Head]
 	KindCancel  Kind = C.BYOL_KIND_CANCEL  // what a context becomes during a call
+
+	KindFeatures Kind = C.BYOL_KIND_FEATURES // [Features]
+	KindTrainer  Kind = C.BYOL_KIND_TRAINER  // [Trainer]
 )
 
 // LiveHandles says how many things of a kind are open in this process, for tests that look for leaks.

@@ -100,6 +100,16 @@ func (c *call) texts(what string, texts []string) (**C.char, error) {
 	return (**C.char)(unsafe.Pointer(unsafe.SliceData(c.pointers))), nil
 }
 
+// files gives C encoded files and their lengths, for the length of the call.
+func (c *call) files(files [][]byte) (**C.uint8_t, *C.size_t) {
+	c.pointers, c.lengths = c.pointers[:0], c.lengths[:0]
+	for _, file := range files {
+		c.pointers = append(c.pointers, c.pinned(file))
+		c.lengths = append(c.lengths, C.size_t(len(file)))
+	}
+	return unsafe.SliceData(c.pointers), unsafe.SliceData(c.lengths)
+}
+
 // pinned gives a pointer to bytes that may stand in memory that C reads; NULL for none.
 func (c *call) pinned(bytes []byte) *C.uint8_t {
 	if len(bytes) == 0 {

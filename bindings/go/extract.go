@@ -108,12 +108,8 @@ func (e *Encoder) ExtractEncoded(ctx context.Context, files [][]byte, options *E
 		return Matrix{}, err
 	}
 	c := begin()
-	c.pointers, c.lengths = c.pointers[:0], c.lengths[:0]
-	for _, file := range files {
-		c.pointers = append(c.pointers, c.pinned(file))
-		c.lengths = append(c.lengths, C.size_t(len(file)))
-	}
-	err = c.end(C.byol_extract_encoded(x.encoder, unsafe.SliceData(c.pointers), unsafe.SliceData(c.lengths), x.count, nil,
+	data, lengths := c.files(files)
+	err = c.end(C.byol_extract_encoded(x.encoder, data, lengths, x.count, nil,
 		floats(x.features.Data), C.size_t(x.features.Stride), C.size_t(len(x.features.Data)), x.statuses, x.watch.token,
 		&c.err))
 	runtime.KeepAlive(e)

@@ -2,6 +2,7 @@ package byol
 
 import (
 	"fmt"
+	"image"
 	"math"
 	"os"
 	"strings"
@@ -39,15 +40,29 @@ func TestGolden(t *testing.T) {
 	for i := range paths {
 		row("files", i, features.Row(i))
 	}
-	for format := Gray8; format <= RGBX8; format++ {
-		m := Image{Format: format, Width: width, Height: height, Stride: width*bytesPerPixel(format) + gap}
-		m.Data = make([]byte, height*m.Stride)
+	// Those of whole numbers: of any bytes they are pictures.
+	sizes := map[Format]int{Gray8: 1, RGB8: 3, BGR8: 3, RGBA8: 4, BGRA8: 4, RGBX8: 4, Gray16: 2, RGB16: 6, NV12: 1, NV12Full: 1}
+	for format := Gray8; format <= NV12Full; format++ {
+		size, ok := sizes[format]
+		if !ok {
+			continue
+		}
+		rows := height
+		if format >= NV12 {
+			rows += (height + 1) / 2
+		}
+		m := Image{Format: format, Width: width, Height: height, Stride: width*size + gap}
+		m.Data = make([]byte, rows*m.Stride)
 		noise := 7 + uint32(format)
 		for k := range m.Data {
 			noise = noise*1664525 + 1013904223
 			m.Data[k] = byte(noise >> 24)
 		}
 		row("pixels", int(format), must(e.Extract(t.Context(), []Image{m}, nil))(t).Row(0))
+		if format == RGB8 {
+			m.Region, m.Orientation = image.Rect(1, 2, 6, 6), 6
+			row("turned", 6, must(e.Extract(t.Context(), []Image{m}, nil))(t).Row(0))
+		}
 	}
 	head, report, err := Fit(t.Context(), features, labels, &FitOptions{Classes: names, Encoder: e})
 	if err != nil {
@@ -73,6 +88,43 @@ func TestGolden(t *testing.T) {
 	for i, label := range must(KNN(features, labels, features, 5, 0.1))(t) {
 		fmt.Fprintln(out, "neighbours", i, label)
 	}
+	container := must(NewFeatures(e))(t)
+	defer container.Close()
+	if err := container.Append(features, labels, nil); err != nil {
+		t.Fatal(err)
+	}
+	nearest, cosines, err := container.Nearest(features, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range labels {
+		fmt.Fprintln(out, "nearest", i, nearest[3*i], nearest[3*i+1], nearest[3*i+2])
+		row("cosines", i, cosines.Row(i))
+	}
+	packed := must(Pack(features, PackInt8))(t)
+	for i := range labels {
+		sum := 0
+		for _, value := range packed.Data[i*features.Columns:][:features.Columns] {
+			sum += int(int8(value))
+		}
+		row("scale", i, packed.Scales[i:i+1])
+		fmt.Fprintln(out, "packed", i, sum)
+	}
+	trainer := must(NewTrainer(e))(t)
+	defer trainer.Close()
+	for _, name := range names {
+		must(trainer.AddClass(name))(t)
+	}
+	must(trainer.Add(features, labels))(t)
+	taught, _, err := trainer.Fit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taught.Close()
+	opinion("taught", taught)
+	imprinted := must(trainer.Imprint(10))(t)
+	defer imprinted.Close()
+	opinion("imprinted", imprinted)
 	if path := os.Getenv("BYOL_TEST_GOLDEN"); path != "" {
 		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
 			t.Fatal(err)

@@ -31,6 +31,7 @@ type HeadInfo struct {
 	Examples      int     // that it was fitted on; 0 if it is not known
 	L2            float64 // penalty that it was fitted with; 0 if it is not known
 	EncoderSHA256 string  // of the file of the encoder whose features it takes; empty if it is not known
+	Temperature   float64 // what Calibrate divided the scores by; 1 where it did not
 }
 
 // A Prediction is a head's opinion of some rows or pictures.
@@ -136,6 +137,7 @@ func (h *Head) Info() (HeadInfo, error) {
 	return HeadInfo{
 		Classes: int(info.classes), Dimension: int(info.dimension), Converged: info.converged != 0,
 		Examples: int(info.examples), L2: float64(info.l2), EncoderSHA256: C.GoString(&info.encoder_sha256[0]),
+		Temperature: float64(info.temperature),
 	}, nil
 }
 

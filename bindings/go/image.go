@@ -14,7 +14,7 @@ import (
 // A Format is how pixels lie in memory.
 type Format uint32
 
-// The pixel formats. Alpha is ignored.
+// The pixel formats. Alpha is ignored, but for Image.Premultiplied.
 const (
 	Gray8 Format = C.BYOL_FORMAT_GRAY8 // 1 byte, luminance
 	RGB8  Format = C.BYOL_FORMAT_RGB8  // 3 bytes, red, green, blue
@@ -22,6 +22,13 @@ const (
 	RGBA8 Format = C.BYOL_FORMAT_RGBA8 // 4 bytes, red, green, blue, alpha; not premultiplied
 	BGRA8 Format = C.BYOL_FORMAT_BGRA8 // 4 bytes, blue, green, red, alpha; not premultiplied
 	RGBX8 Format = C.BYOL_FORMAT_RGBX8 // 4 bytes, red, green, blue, and one without meaning
+
+	Gray16       Format = C.BYOL_FORMAT_GRAY16        // 2 bytes in the machine's order, luminance
+	RGB16        Format = C.BYOL_FORMAT_RGB16         // red, green, blue of 2 bytes each in the machine's order
+	RGBF32       Format = C.BYOL_FORMAT_RGBF32        // red, green, blue as float32 from 0 to 1
+	RGBF32Planar Format = C.BYOL_FORMAT_RGBF32_PLANAR // the same in three planes
+	NV12         Format = C.BYOL_FORMAT_NV12          // YCbCr 4:2:0 of cameras, BT.601 in video range
+	NV12Full     Format = C.BYOL_FORMAT_NV12_FULL     // the same in full range
 )
 
 // The largest width and height of a picture.
@@ -37,6 +44,13 @@ type Image struct {
 	Stride int
 	// Data begins with the first pixel of the first row.
 	Data []byte
+	// Premultiplied says that colours are multiplied by their alpha; they are divided before they are used.
+	Premultiplied bool
+	// Orientation is how the picture has to be mirrored and turned to stand upright, as EXIF numbers it, 1 to 8: 6 is a
+	// quarter clockwise. 0 is 1: as it lies.
+	Orientation int
+	// Region is the part that counts, before Orientation, in pixels from the first one; the zero value for all of it.
+	Region image.Rectangle
 }
 
 // pictures gives C the pictures, for the length of the call; libbyol checks them.
@@ -48,7 +62,16 @@ func (c *call) pictures(images []Image) *C.byol_image {
 			struct_size: C.sizeof_byol_image, format: C.uint32_t(m.Format), width: side(m.Width), height: side(m.Height),
 			// A negative stride becomes one that is longer than any memory.
 			stride: C.size_t(m.Stride), data: c.pinned(m.Data), data_len: C.size_t(len(m.Data)),
+			orientation: orientation(m.Orientation),
 		})
+		last := &c.images[i]
+		if m.Premultiplied {
+			last.alpha = C.BYOL_ALPHA_PREMULTIPLIED
+		}
+		if m.Region != (image.Rectangle{}) {
+			last.region_x, last.region_y = corner(m.Region.Min.X), corner(m.Region.Min.Y)
+			last.region_width, last.region_height = side(m.Region.Dx()), side(m.Region.Dy())
+		}
 	}
 	return unsafe.SliceData(c.images)
 }
@@ -58,8 +81,24 @@ func side(value int) C.uint32_t {
 	return C.uint32_t(max(0, min(value, maxSide+1)))
 }
 
-// FromImage makes Go's own pictures ready for [Encoder.Extract]. Gray, NRGBA and opaque RGBA pictures, and parts of them
-// by SubImage, are taken where they lie; RGBA with alpha, YCbCr, Gray16 and all others are converted. As with pictures
+// orientation turns what is none into one that libbyol refuses.
+func orientation(value int) C.uint32_t {
+	if value < 0 || value > 8 {
+		return 9
+	}
+	return C.uint32_t(value)
+}
+
+// corner turns what can't be a corner into one that libbyol refuses.
+func corner(value int) C.uint32_t {
+	if value < 0 {
+		return maxSide + 1
+	}
+	return side(value)
+}
+
+// FromImage makes Go's own pictures ready for [Encoder.Extract]. Gray, NRGBA and RGBA pictures, and parts of them by
+// SubImage, are taken where they lie; YCbCr, Gray16 and all others are converted. As with pictures
 // that libbyol decodes itself, colours are those without their alpha: where alpha is 0, RGBA gives black. What is no
 // picture, such as nil or one without pixels, becomes an Image that the encoder refuses.
 func FromImage(picture image.Image) Image {
@@ -81,7 +120,9 @@ func FromImage(picture image.Image) Image {
 		if m == nil {
 			return Image{Format: RGBA8}
 		}
-		return straight(inPlace(RGBA8, m.Rect, m.Pix, m.Stride))
+		premultiplied := inPlace(RGBA8, m.Rect, m.Pix, m.Stride)
+		premultiplied.Premultiplied = true
+		return premultiplied
 	case *image.Gray16:
 		if m == nil {
 			return Image{Format: Gray8}
@@ -139,43 +180,6 @@ func room(format Format, bounds image.Rectangle) Image {
 	return m
 }
 
-// straight takes the alpha back out of premultiplied colours; opaque pictures stay where they are.
-func straight(m Image) Image {
-	if m.Data == nil || opaque(m) {
-		return m
-	}
-	s := room(RGBA8, image.Rect(0, 0, m.Width, m.Height))
-	for y := range m.Height {
-		from, to := m.Data[y*m.Stride:][:4*m.Width], s.Data[y*4*m.Width:][:4*m.Width]
-		for i := 0; i < len(from); i += 4 {
-			alpha := uint32(from[i+3])
-			switch alpha {
-			case 0:
-			case 255:
-				copy(to[i:i+4], from[i:i+4])
-			default:
-				for channel := range 3 {
-					to[i+channel] = uint8(min(uint32(from[i+channel])*0xffff/alpha, 0xffff) >> 8)
-				}
-				to[i+3] = uint8(alpha)
-			}
-		}
-	}
-	return s
-}
-
-func opaque(m Image) bool {
-	for y := range m.Height {
-		row := m.Data[y*m.Stride:][:4*m.Width]
-		for i := 3; i < len(row); i += 4 {
-			if row[i] != 255 {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 func highBytes(m *image.Gray16) Image {
 	wide := Image{Format: Gray8, Width: m.Rect.Dx(), Height: m.Rect.Dy()}
 	if m.Rect.Empty() || wide.Width > maxSide || wide.Height > maxSide || m.Stride < 2*wide.Width ||
@@ -230,4 +234,33 @@ func fromAny(picture image.Image) Image {
 		}
 	}
 	return m
+}
+
+// ImageInfo is what the header of an encoded picture says.
+type ImageInfo struct {
+	Width, Height int    // in pixels, once it stands upright
+	Channels      int    // 1 (gray) or 3 (red, green, blue)
+	Bits          int    // of a channel in the file
+	HasAlpha      bool   // the file has an alpha channel, which is ignored
+	Orientation   int    // EXIF's, 1 to 8, which [Encoder.ExtractEncoded] obeys
+	Format        string // "jpeg", "png", "webp", "bmp", "gif" or "tiff"
+}
+
+// Probe reads the header of an encoded picture. Its pixels are not decoded, so they may still turn out to be damaged.
+func Probe(file []byte) (ImageInfo, error) {
+	if err := compatible(); err != nil {
+		return ImageInfo{}, err
+	}
+	if len(file) == 0 {
+		return ImageInfo{}, fail(ErrImageDecode, "no bytes are no picture")
+	}
+	c := begin()
+	info := C.byol_image_info{struct_size: C.sizeof_byol_image_info}
+	if err := c.end(C.byol_image_probe((*C.uint8_t)(&file[0]), C.size_t(len(file)), &info, &c.err)); err != nil {
+		return ImageInfo{}, err
+	}
+	return ImageInfo{
+		Width: int(info.width), Height: int(info.height), Channels: int(info.channels), Bits: int(info.bits),
+		HasAlpha: info.has_alpha != 0, Orientation: int(info.orientation), Format: C.GoString(&info.format[0]),
+	}, nil
 }

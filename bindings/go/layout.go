@@ -28,6 +28,13 @@ var structs = map[string]reflect.Type{
 	"byol_fit_options":     reflect.TypeFor[C.byol_fit_options](),
 	"byol_fit_report":      reflect.TypeFor[C.byol_fit_report](),
 	"byol_metrics":         reflect.TypeFor[C.byol_metrics](),
+	"byol_runtime_stats":   reflect.TypeFor[C.byol_runtime_stats](),
+	"byol_image_info":      reflect.TypeFor[C.byol_image_info](),
+	"byol_features":        reflect.TypeFor[C.byol_features](),
+	"byol_features_info":   reflect.TypeFor[C.byol_features_info](),
+	"byol_trainer":         reflect.TypeFor[C.byol_trainer](),
+	"byol_trainer_info":    reflect.TypeFor[C.byol_trainer_info](),
+	"byol_search_options":  reflect.TypeFor[C.byol_search_options](),
 }
 
 // initialised gives the struct_size that libbyol writes for the size that Go has, or 0 where it refuses that size.
@@ -95,6 +102,31 @@ var initialised = map[string]func() uint32{
 	"byol_metrics": func() uint32 {
 		var s C.byol_metrics
 		C.byol_metrics_init(&s, C.sizeof_byol_metrics)
+		return uint32(s.struct_size)
+	},
+	"byol_runtime_stats": func() uint32 {
+		var s C.byol_runtime_stats
+		C.byol_runtime_stats_init(&s, C.sizeof_byol_runtime_stats)
+		return uint32(s.struct_size)
+	},
+	"byol_image_info": func() uint32 {
+		var s C.byol_image_info
+		C.byol_image_info_init(&s, C.sizeof_byol_image_info)
+		return uint32(s.struct_size)
+	},
+	"byol_features_info": func() uint32 {
+		var s C.byol_features_info
+		C.byol_features_info_init(&s, C.sizeof_byol_features_info)
+		return uint32(s.struct_size)
+	},
+	"byol_trainer_info": func() uint32 {
+		var s C.byol_trainer_info
+		C.byol_trainer_info_init(&s, C.sizeof_byol_trainer_info)
+		return uint32(s.struct_size)
+	},
+	"byol_search_options": func() uint32 {
+		var s C.byol_search_options
+		C.byol_search_options_init(&s, C.sizeof_byol_search_options)
 		return uint32(s.struct_size)
 	},
 }

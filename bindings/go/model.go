@@ -21,6 +21,9 @@ type Source struct {
 	Reader io.Reader
 	// SHA256 is what the file must have, in 64 hexadecimal digits; empty for any.
 	SHA256 string
+	// ExternalData allows the model to keep tensors in further files: regular ones in the folder of Path. Without it such
+	// a model is refused.
+	ExternalData bool
 }
 
 // File is an ONNX file on disk.
@@ -35,6 +38,9 @@ func Reader(reader io.Reader) Source { return Source{Reader: reader} }
 // c gives the source as C reads it, for the length of a call.
 func (s Source) c(c *call, limit uint64) (C.byol_source, error) {
 	source := C.byol_source{struct_size: C.sizeof_byol_source}
+	if s.ExternalData {
+		source.flags = C.BYOL_SOURCE_EXTERNAL_DATA
+	}
 	data := s.Data
 	var err error
 	if s.Reader != nil {
@@ -87,7 +93,7 @@ type ModelInfo struct {
 	Channels, Height, Width int     // of the first input
 	Dimension               int     // features per picture of the first output
 	HasContract             bool    // the file says how pictures become input
-	HasExternalData         bool    // the file keeps tensors in other files, and can't be opened
+	HasExternalData         bool    // the file keeps tensors in other files: Source.ExternalData
 	Nodes                   int     // number of operators
 	Opset                   int     // version of the operator set
 	SHA256                  string  // of the file, hexadecimal

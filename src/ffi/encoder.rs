@@ -225,12 +225,20 @@ pub unsafe extern "C" fn byol_encoder_open(
     unsafe {
         guard(error, || {
             let place = pointer::place(encoder, "encoder")?;
-            let source = Source::read(source)?;
-            let options = EncoderOptions { expected_sha256: source.sha256.clone(), ..read_options(options)? };
+            let mut options = read_options(options)?;
+            let source = Source::read(source, options.max_model_bytes)?;
             let runtime = runtime::of(runtime)?;
             let encoder = match &source.place {
-                Place::File(path) => Encoder::open(&runtime, path, &options),
-                Place::Memory(bytes) => Encoder::from_bytes(&runtime, bytes, &options),
+                // Checked before other files were put into it.
+                Place::Read(_, bytes) => Encoder::from_bytes(&runtime, bytes, &options),
+                place => {
+                    options.expected_sha256 = source.sha256.clone();
+                    match place {
+                        Place::File(path) => Encoder::open(&runtime, path, &options),
+                        Place::Memory(bytes) => Encoder::from_bytes(&runtime, bytes, &options),
+                        Place::Read(..) => unreachable!("taken above"),
+                    }
+                }
             }?;
             place.set(byol_encoder { id: handle::open(encoder)? });
             Ok(())

@@ -2,91 +2,55 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use byol_model::picture::{PictureView, PixelFormat};
+use byol_model::picture::PictureView;
 use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, InputTensor};
 
 use crate::cancel::{self, byol_cancel};
 use crate::encoder::{self, byol_encoder};
 use crate::guard::guard;
+use crate::image::{byol_image, views};
 use crate::log;
 use crate::model::{BYOL_TENSOR_F32, BYOL_TENSOR_U8};
+use crate::packed::{BYOL_ELEMENT_F32, Packing};
 use crate::pointer::{self, Versioned};
 use crate::status::*;
 
-/// Pixel format: 1 byte, luminance.
-pub const BYOL_FORMAT_GRAY8: u32 = 1;
-/// Pixel format: 3 bytes, red, green, blue.
-pub const BYOL_FORMAT_RGB8: u32 = 2;
-/// Pixel format: 3 bytes, blue, green, red.
-pub const BYOL_FORMAT_BGR8: u32 = 3;
-/// Pixel format: 4 bytes, red, green, blue, alpha; alpha is ignored.
-pub const BYOL_FORMAT_RGBA8: u32 = 4;
-/// Pixel format: 4 bytes, blue, green, red, alpha; alpha is ignored.
-pub const BYOL_FORMAT_BGRA8: u32 = 5;
-/// Pixel format: 4 bytes, red, green, blue, and one without meaning.
-pub const BYOL_FORMAT_RGBX8: u32 = 6;
-
-/// Pixels in the caller's memory, read in place. Start with BYOL_IMAGE_INIT. In an array, every element has the same
-/// struct_size.
-#[repr(C)]
-#[derive(Clone, Copy)]
-#[allow(non_camel_case_types, reason = "the name in C")]
-pub struct byol_image {
-    /// sizeof(byol_image).
-    pub struct_size: u32,
-    /// BYOL_FORMAT_*.
-    pub format: u32,
-    /// Width in pixels, 1 to 65535.
-    pub width: u32,
-    /// Height in pixels, 1 to 65535.
-    pub height: u32,
-    /// Bytes from one row to the next; 0 for rows without gaps.
-    pub stride: usize,
-    /// The first pixel of the first row.
-    pub data: *const u8,
-    /// Number of bytes at data; at least stride * (height - 1) + the bytes of a row.
-    pub data_len: usize,
-}
-
-impl Default for byol_image {
-    fn default() -> Self {
-        Self { struct_size: 0, format: 0, width: 0, height: 0, stride: 0, data: std::ptr::null(), data_len: 0 }
-    }
-}
-
-// SAFETY: repr(C), struct_size first, no padding, integers and pointers only.
-unsafe impl Versioned for byol_image {
-    const NAME: &'static str = "byol_image";
-    const MINIMUM: usize = 16 + 3 * size_of::<usize>();
-}
-
 /// How to extract. Start with BYOL_EXTRACT_OPTIONS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct byol_extract_options {
     /// sizeof(byol_extract_options).
     pub struct_size: u32,
     /// Must be 0.
     pub flags: u32,
+    /// BYOL_ELEMENT_*: other than BYOL_ELEMENT_F32 (0), the features go to packed, without gaps between rows, and not to
+    /// the call's features, which may then be NULL with any row_stride and features_len.
+    pub element: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Where packed features go, or NULL.
+    pub packed: *mut c_void,
+    /// Bytes at packed.
+    pub packed_len: usize,
+    /// Gets one float per row with BYOL_ELEMENT_I8, or NULL.
+    pub scales: *mut f32,
 }
 
-// SAFETY: repr(C), struct_size first, no padding, integers only.
+impl Default for byol_extract_options {
+    fn default() -> Self {
+        let (packed, scales) = (std::ptr::null_mut(), std::ptr::null_mut());
+        Self { struct_size: 0, flags: 0, element: 0, reserved: 0, packed, packed_len: 0, scales }
+    }
+}
+
+// SAFETY: repr(C), struct_size first, no padding, integers and pointers only.
 unsafe impl Versioned for byol_extract_options {
     const NAME: &'static str = "byol_extract_options";
     const MINIMUM: usize = 8;
-}
-
-/// Sets `size` bytes at `image`, which is sizeof(byol_image) in the caller's header, to what BYOL_IMAGE_INIT is.
-///
-/// Does nothing when `image` is NULL or `size` impossible. Ownership: the struct is the caller's. Threads: any. Errors:
-/// none. @since 0.1.0
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn byol_image_init(image: *mut byol_image, size: usize) {
-    // SAFETY: the caller owns `size` bytes at `image`.
-    unsafe { pointer::init(image, size) };
 }
 
 /// Sets `size` bytes at `options`, which is sizeof(byol_extract_options) in the caller's header, to what
@@ -106,7 +70,7 @@ pub unsafe extern "C" fn byol_extract_options_init(options: *mut byol_extract_op
 /// `row_stride` and `features_len` count floats; row_stride 0 is the dimension. `options` may be NULL, `token` `{0}`.
 /// With `item_status` (one for each picture), a bad picture gets its status there, its row is left alone, the others
 /// go on and the call succeeds; the log sink hears why. Without (NULL), the first bad picture fails the call and is
-/// named in error.item_index.
+/// named in error.item_index. options.element asks for float16 or int8 in place of float.
 ///
 /// Ownership: all memory is the caller's and only used during the call; features must not overlap the pictures.
 /// Threads: any; more calls at once than the encoder has sessions wait for each other.
@@ -131,9 +95,8 @@ pub unsafe extern "C" fn byol_extract(
         guard(error, || {
             let encoder = encoder::of(encoder)?;
             let images = pointer::structs(images, count, "images")?;
-            read_options(options)?;
-            let mut rows = Rows::read(&encoder, count, features, row_stride, features_len, item_status, token)?;
-            extract_views(&encoder, &views(&images)?, &mut rows)
+            let out = Out { options: read_options(options)?, features, row_stride, features_len, item_status };
+            out.fill(&encoder, count, token, |rows| extract_views(&encoder, &views(&images)?, rows))
         })
     }
 }
@@ -163,14 +126,11 @@ pub unsafe extern "C" fn byol_extract_encoded(
     unsafe {
         guard(error, || {
             let encoder = encoder::of(encoder)?;
-            let (data, lengths) = (pointer::slice(data, count, "data")?, pointer::slice(lengths, count, "lengths")?);
-            let mut pictures = pointer::reserved(count, "the pictures")?;
-            for (item, (&data, &length)) in data.iter().zip(lengths).enumerate() {
-                pictures.push(pointer::slice(data, length, &format!("data[{item}]")).map_err(|fault| fault.at(item))?);
-            }
-            read_options(options)?;
-            let mut rows = Rows::read(&encoder, count, features, row_stride, features_len, item_status, token)?;
-            rows.run(|out, stride, items, cancel| encoder.extract_encoded(&pictures, out, stride, items, cancel))
+            let pictures = pointer::buffers(data, lengths, count)?;
+            let out = Out { options: read_options(options)?, features, row_stride, features_len, item_status };
+            out.fill(&encoder, count, token, |rows| {
+                rows.run(|out, stride, items, cancel| encoder.extract_encoded(&pictures, out, stride, items, cancel))
+            })
         })
     }
 }
@@ -198,9 +158,10 @@ pub unsafe extern "C" fn byol_extract_files(
         guard(error, || {
             let encoder = encoder::of(encoder)?;
             let paths: Vec<PathBuf> = pointer::texts(paths, count, "paths")?.into_iter().map(PathBuf::from).collect();
-            read_options(options)?;
-            let mut rows = Rows::read(&encoder, count, features, row_stride, features_len, item_status, token)?;
-            rows.run(|out, stride, items, cancel| encoder.extract_files(&paths, out, stride, items, cancel))
+            let out = Out { options: read_options(options)?, features, row_stride, features_len, item_status };
+            out.fill(&encoder, count, token, |rows| {
+                rows.run(|out, stride, items, cancel| encoder.extract_files(&paths, out, stride, items, cancel))
+            })
         })
     }
 }
@@ -248,11 +209,84 @@ pub unsafe extern "C" fn byol_extract_tensor(
                 },
                 other => return Err(Fault::argument(format_args!("element is {other}, not BYOL_TENSOR_U8 or _F32"))),
             };
-            read_options(options)?;
-            let null = std::ptr::null_mut();
-            let mut rows = Rows::read(&encoder, count, features, row_stride, features_len, null, token)?;
-            rows.run(|out, stride, _, cancel| encoder.extract_tensor(tensor, out, stride, cancel))
+            let item_status = std::ptr::null_mut();
+            let out = Out { options: read_options(options)?, features, row_stride, features_len, item_status };
+            out.fill(&encoder, count, token, |rows| {
+                rows.run(|out, stride, _, cancel| encoder.extract_tensor(tensor, out, stride, cancel))
+            })
         })
+    }
+}
+
+/// Where the caller wants the features of a call.
+pub(crate) struct Out {
+    pub(crate) options: byol_extract_options,
+    pub(crate) features: *mut f32,
+    pub(crate) row_stride: usize,
+    pub(crate) features_len: usize,
+    pub(crate) item_status: *mut byol_status,
+}
+
+impl Out {
+    /// Runs an extraction into the caller's memory.
+    unsafe fn fill(
+        self,
+        encoder: &Encoder,
+        count: usize,
+        token: byol_cancel,
+        extract: impl FnOnce(&mut Rows<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Self { options, features, row_stride, features_len, item_status } = self;
+        // SAFETY: the caller's pointers, checked.
+        unsafe {
+            if options.element == BYOL_ELEMENT_F32 {
+                let (length, status) = (features_len, item_status);
+                return extract(&mut Rows::read(encoder, count, features, row_stride, length, status, token)?);
+            }
+            let dimension = encoder.dimension();
+            let byol_extract_options { element, packed, packed_len, scales, .. } = options;
+            let mut packing = Packing::read(element, packed, packed_len, scales, count, dimension)?;
+            let mut rows = Staged::new(encoder, count, item_status, token)?;
+            extract(&mut rows.rows())?;
+            for (row, values) in rows.features.chunks_exact(dimension).enumerate() {
+                if rows.status.as_ref().is_none_or(|status| status[row] == BYOL_OK) {
+                    packing.put(row, values);
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Features that are ours until it is known what becomes of them.
+pub(crate) struct Staged<'a> {
+    /// `[pictures, dimension]`.
+    pub(crate) features: Vec<f32>,
+    pub(crate) status: Option<&'a mut [byol_status]>,
+    dimension: usize,
+    cancel: Cancel,
+}
+
+impl Staged<'_> {
+    pub(crate) unsafe fn new(
+        encoder: &Encoder,
+        count: usize,
+        item_status: *mut byol_status,
+        token: byol_cancel,
+    ) -> Result<Self> {
+        let dimension = encoder.dimension();
+        let length = span(count, dimension, dimension)?;
+        PICTURES.fetch_add(count as u64, Ordering::Relaxed);
+        let mut features: Vec<f32> = pointer::reserved(length, "the features")?;
+        features.resize(length, 0.0);
+        // SAFETY: the caller's pointer, checked.
+        let status = unsafe { read_status(item_status, count) }?;
+        Ok(Self { features, status, dimension, cancel: cancel::of(token)? })
+    }
+
+    pub(crate) fn rows(&mut self) -> Rows<'_> {
+        let (stride, cancel) = (self.dimension, self.cancel.clone());
+        Rows { out: &mut self.features, stride, status: self.status.as_deref_mut(), cancel }
     }
 }
 
@@ -285,6 +319,7 @@ impl Rows<'_> {
                     format_args!("features_len is {length} floats, {used} are needed"),
                 ));
             }
+            PICTURES.fetch_add(count as u64, Ordering::Relaxed);
             Ok(Self {
                 out: pointer::slice_mut(features, used, "features")?,
                 stride,
@@ -367,41 +402,34 @@ pub(crate) fn extract_views(encoder: &Encoder, views: &[Result<PictureView<'_>>]
     Ok(())
 }
 
-/// The pictures that the images stand for; an image that can't be one has its own fault.
-pub(crate) unsafe fn views<'a>(images: &[byol_image]) -> Result<Vec<Result<PictureView<'a>>>> {
-    let mut views = pointer::reserved(images.len(), "the pictures")?;
-    // SAFETY: the caller's pointers, checked.
-    views.extend(images.iter().map(|image| unsafe { view(image) }));
-    Ok(views)
-}
-
-unsafe fn view<'a>(image: &byol_image) -> Result<PictureView<'a>> {
-    let format = match image.format {
-        BYOL_FORMAT_GRAY8 => PixelFormat::Gray8,
-        BYOL_FORMAT_RGB8 => PixelFormat::Rgb8,
-        BYOL_FORMAT_BGR8 => PixelFormat::Bgr8,
-        BYOL_FORMAT_RGBA8 => PixelFormat::Rgba8,
-        BYOL_FORMAT_BGRA8 => PixelFormat::Bgra8,
-        BYOL_FORMAT_RGBX8 => PixelFormat::Rgbx8,
-        other => return Err(Fault::argument(format_args!("image.format is {other}, no BYOL_FORMAT_*"))),
-    };
-    if image.data.is_null() {
-        return Err(Fault::null("image.data"));
-    }
-    let width = image.width as usize;
-    let stride = if image.stride == 0 { width * format.bytes() } else { image.stride };
-    // SAFETY: the caller's pointer, checked.
-    let data = unsafe { pointer::slice(image.data, image.data_len, "image.data") }?;
-    Ok(PictureView::new(format, width, image.height as usize, stride, data)?)
-}
-
-pub(crate) unsafe fn read_options(options: *const byol_extract_options) -> Result<()> {
+pub(crate) unsafe fn read_options(options: *const byol_extract_options) -> Result<byol_extract_options> {
     // SAFETY: the caller's pointer, checked.
     let options = unsafe { pointer::options(options, "options") }?;
-    if options.flags != 0 {
-        return Err(Fault::argument(format_args!("options.flags is {:#x}; none are known", options.flags)));
+    if options.flags != 0 || options.reserved != 0 {
+        let (flags, reserved) = (options.flags, options.reserved);
+        return Err(Fault::argument(format_args!("options: flags {flags:#x} and reserved {reserved:#x} must be 0")));
+    }
+    Ok(options)
+}
+
+/// As [`read_options`], for calls that use the features themselves.
+pub(crate) unsafe fn read_plain_options(options: *const byol_extract_options) -> Result<()> {
+    // SAFETY: the caller's pointer, checked.
+    let options = unsafe { read_options(options) }?;
+    if options.element != BYOL_ELEMENT_F32 {
+        return Err(Fault::argument(format_args!(
+            "options.element is {}; this call gives no features to pack",
+            options.element
+        )));
     }
     Ok(())
+}
+
+/// Pictures whose features were asked for.
+static PICTURES: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn pictures() -> u64 {
+    PICTURES.load(Ordering::Relaxed)
 }
 
 /// What the caller learns of a bad item is its status; the sentence goes to the log.

@@ -7,13 +7,12 @@ use byol_serve::Error;
 use byol_serve::cancel::Cancel;
 use byol_serve::head::{Head, Training};
 use byol_serve::solver::{self, FitOptions, FitReport, Progress};
-use ndarray::ArrayView2;
 
 use crate::cancel::{self, byol_cancel};
 use crate::encoder::{self, byol_encoder};
 use crate::guard::guard;
 use crate::handle;
-use crate::head::{byol_head, matrix};
+use crate::head::{self, byol_head, matrix};
 use crate::pointer::{self, Versioned};
 use crate::status::*;
 
@@ -95,7 +94,7 @@ unsafe impl Versioned for byol_fit_report {
 
 /// Hears from a fit after every iteration: how many are done, the objective, and the proven relative distance from the
 /// optimum (infinite while nothing is proven). Returns 0 to go on; anything else ends the fit with BYOL_E_CANCELLED. It
-/// runs on the thread that called byol_head_fit and must return (no exception, no longjmp).
+/// runs on the thread that called for the fit and must return (no exception, no longjmp).
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub type byol_fit_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, iteration: u64, objective: f64, gap: f64) -> i32>;
@@ -155,103 +154,184 @@ pub unsafe extern "C" fn byol_head_fit(
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let place = pointer::place(head, "head")?;
-            let report = pointer::report_or_null(report, "report")?;
-            let features = matrix(features, rows, columns, row_stride)?;
-            let labels = pointer::slice(labels, rows, "labels")?;
-            let names = read_names(class_names, classes)?;
-            let options = read_options(options, classes, rows)?;
-            let encoder = match encoder.id {
-                0 => None,
-                _ => Some(encoder::of(encoder)?),
-            };
-            if let Some(encoder) = &encoder
-                && encoder.dimension() != columns
-            {
-                let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
-                return Err(Error::DimensionMismatch { what, expected, found: columns }.into());
-            }
-            let token = cancel::of(token)?;
-            let (weights, bias, fit) = run(
-                features,
-                labels,
-                &names,
-                &options,
-                &token,
-                |p| match progress {
-                    Some(call) if call(user, p.iteration as u64, p.objective, p.gap) != 0 => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                },
-                progress.is_some(),
-            )?;
-            let told = byol_fit_report {
-                struct_size: 0,
-                converged: u32::from(fit.converged),
-                iterations: fit.iterations as u64,
-                passes: fit.passes as u64,
-                objective: fit.objective,
-                gap: fit.gap.unwrap_or(-1.0),
-                l2: fit.l2,
-                seconds: fit.seconds,
-            };
-            let mut fitted = Head::from_parts(weights.mapv(|w| w as f32), bias.mapv(|b| b as f32), names)?;
-            fitted.encoder_sha256 = encoder.map(|encoder| encoder.sha256().to_owned());
-            fitted.training = Some(Training { examples: rows, standardize: options.standardize, fit });
-            place.set(byol_head { id: handle::open(fitted)? });
-            if let Some(report) = report {
-                report.set(told);
-            }
-            Ok(())
+            let asked = Asked { features, rows, columns, row_stride, labels, class_names, classes, encoder, options };
+            fit(asked, None, progress, user, token, head, report)
         })
     }
 }
 
-type Fitted = (ndarray::Array2<f64>, ndarray::Array1<f64>, FitReport);
+/// Fits a head again as byol_head_fit does, to the same optimum, starting at the head `start`: after examples were
+/// added, removed or relabelled, or with another penalty, it takes a fraction of the time. The features are those of all
+/// examples. Classes are matched by name; new ones may come, old ones may go.
+///
+/// Ownership: all memory is the caller's and only used during the call; close the new head with byol_head_close, `start`
+/// stays as it is. Threads: any.
+/// Errors: those of byol_head_fit. @since 0.1.0
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn byol_head_refit(
+    start: byol_head,
+    features: *const f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    labels: *const u32,
+    class_names: *const *const c_char,
+    classes: u32,
+    encoder: byol_encoder,
+    options: *const byol_fit_options,
+    progress: byol_fit_callback,
+    user: *mut c_void,
+    token: byol_cancel,
+    head: *mut byol_head,
+    report: *mut byol_fit_report,
+    error: *mut byol_error,
+) -> byol_status {
+    // SAFETY: the caller's pointers, checked.
+    unsafe {
+        guard(error, || {
+            let start = head::of(start)?;
+            let asked = Asked { features, rows, columns, row_stride, labels, class_names, classes, encoder, options };
+            fit(asked, Some(&start), progress, user, token, head, report)
+        })
+    }
+}
 
-/// Fits, while the callback (if `heard`) and the caller's token can both stop it. The callback must not trigger the
-/// token, which may be in use elsewhere, so the solver then gets a token of its own.
-fn run(
-    features: ArrayView2<f32>,
-    labels: &[u32],
-    names: &[String],
-    options: &FitOptions,
-    token: &Cancel,
-    mut tell: impl FnMut(&Progress) -> ControlFlow<()>,
-    heard: bool,
-) -> Result<Fitted> {
-    let own = Cancel::new();
-    let mut cause = None;
-    let mut progress = |progress: &Progress| {
-        cause = match (tell(progress), token.check()) {
-            (ControlFlow::Break(()), _) => Some(Error::Cancelled),
-            (_, Err(error)) => Some(error),
-            _ => return,
+/// What byol_head_fit and byol_head_refit are given.
+struct Asked {
+    features: *const f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    labels: *const u32,
+    class_names: *const *const c_char,
+    classes: u32,
+    encoder: byol_encoder,
+    options: *const byol_fit_options,
+}
+
+unsafe fn fit(
+    asked: Asked,
+    start: Option<&Head>,
+    progress: byol_fit_callback,
+    user: *mut c_void,
+    token: byol_cancel,
+    head: *mut byol_head,
+    report: *mut byol_fit_report,
+) -> Result<()> {
+    let Asked { features, rows, columns, row_stride, labels, class_names, classes, encoder, options } = asked;
+    // SAFETY: the caller's pointers, checked.
+    unsafe {
+        let place = pointer::place(head, "head")?;
+        let report = pointer::report_or_null(report, "report")?;
+        let features = matrix(features, rows, columns, row_stride)?;
+        let labels = pointer::slice(labels, rows, "labels")?;
+        let names = read_names(class_names, classes)?;
+        let mut options = read_options(options, classes, rows)?;
+        let encoder = match encoder.id {
+            0 => None,
+            _ => Some(encoder::of(encoder)?),
         };
-        own.trigger();
-    };
-    let result = match heard {
-        true => {
-            token.check()?;
-            solver::fit(features, labels, names.len(), options, &own, Some(&mut progress))
+        if let Some(encoder) = &encoder
+            && encoder.dimension() != columns
+        {
+            let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
+            return Err(Error::DimensionMismatch { what, expected, found: columns }.into());
         }
-        false => solver::fit(features, labels, names.len(), options, token, None),
+        if let Some(start) = start {
+            if start.dimensions() != columns {
+                let (what, expected) = ("columns, for features of the head to start at", start.dimensions());
+                return Err(Error::DimensionMismatch { what, expected, found: columns }.into());
+            }
+            options.start = Some(start.start_for(&names));
+        }
+        let token = cancel::of(token)?;
+        let (weights, bias, fit) = listen(&token, teller(progress, user), |cancel, progress| {
+            solver::fit(features, labels, names.len(), &options, cancel, progress)
+        })
+        .map_err(|error| named(error, &names))?;
+        let told = told(&fit);
+        let mut fitted = Head::from_parts(weights.mapv(|w| w as f32), bias.mapv(|b| b as f32), names)?;
+        fitted.encoder_sha256 = encoder.map(|encoder| encoder.sha256().to_owned());
+        fitted.training = Some(Training { examples: rows, standardize: options.standardize, fit });
+        place.set(byol_head { id: handle::open(fitted)? });
+        if let Some(report) = report {
+            report.set(told);
+        }
+        Ok(())
+    }
+}
+
+/// A report as C has it.
+pub(crate) fn told(fit: &FitReport) -> byol_fit_report {
+    byol_fit_report {
+        struct_size: 0,
+        converged: u32::from(fit.converged),
+        iterations: fit.iterations as u64,
+        passes: fit.passes as u64,
+        objective: fit.objective,
+        gap: fit.gap.unwrap_or(-1.0),
+        l2: fit.l2,
+        seconds: fit.seconds,
+    }
+}
+
+/// The caller's callback as the solver calls it.
+pub(crate) fn teller(
+    progress: byol_fit_callback,
+    user: *mut c_void,
+) -> Option<impl FnMut(&Progress) -> ControlFlow<()>> {
+    let call = progress?;
+    Some(move |p: &Progress| {
+        // SAFETY: the caller promises that it may be called with its user.
+        match unsafe { call(user, p.iteration as u64, p.objective, p.gap) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    })
+}
+
+/// Works, while the listener and the caller's token can both stop it. The listener must not trigger the token, which may
+/// be in use elsewhere, so the work gets a child of it.
+pub(crate) fn listen<P, T>(
+    token: &Cancel,
+    tell: Option<impl FnMut(&P) -> ControlFlow<()>>,
+    work: impl FnOnce(&Cancel, Option<&mut dyn FnMut(&P)>) -> byol_serve::Result<T>,
+) -> byol_serve::Result<T> {
+    let Some(mut tell) = tell else { return work(token, None) };
+    let own = token.child();
+    let mut progress = |p: &P| {
+        if tell(p).is_break() {
+            own.trigger();
+        }
     };
+    work(&own, Some(&mut progress))
+}
+
+/// Puts names where the solver has only numbers.
+fn named(error: Error, names: &[String]) -> Error {
     let class =
         |label: &str| label.parse().ok().and_then(|class: usize| names.get(class)).cloned().unwrap_or(label.into());
-    Ok(result.map_err(|error| match error {
-        Error::Cancelled => cause.unwrap_or(Error::Cancelled),
+    match error {
         Error::OneClass { label, examples } => Error::OneClass { label: class(&label), examples },
         Error::EmptyClass { label } => Error::EmptyClass { label: class(&label) },
         other => other,
-    })?)
+    }
 }
 
-unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<Vec<String>> {
+/// Refuses what can't be a number of classes, before so many names are read.
+pub(crate) fn check_classes(classes: u32) -> Result<()> {
     /// A head of so many classes would have to be at least as large as a whole encoder.
     const MOST_CLASSES: u32 = 1 << 24;
-    if classes > MOST_CLASSES {
-        return Err(Fault::argument(format_args!("classes is {classes}; at most {MOST_CLASSES}")));
+    match classes {
+        0..=MOST_CLASSES => Ok(()),
+        _ => Err(Fault::argument(format_args!("classes is {classes}; at most {MOST_CLASSES}"))),
     }
+}
+
+/// So many names, or numbers for names.
+pub(crate) unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<Vec<String>> {
+    check_classes(classes)?;
     if class_names.is_null() {
         return Ok((0..classes).map(|class| class.to_string()).collect());
     }
@@ -260,7 +340,8 @@ unsafe fn read_names(class_names: *const *const c_char, classes: u32) -> Result<
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-unsafe fn read_options(options: *const byol_fit_options, classes: u32, rows: usize) -> Result<FitOptions> {
+/// The options; `rows` of sample weights are expected.
+pub(crate) unsafe fn read_options(options: *const byol_fit_options, classes: u32, rows: usize) -> Result<FitOptions> {
     // SAFETY: the caller's pointers, checked.
     unsafe {
         let options = pointer::options(options, "options")?;

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::log;
 use crate::pointer;
@@ -13,22 +13,32 @@ use crate::status::{BYOL_E_FORKED, BYOL_E_PANIC, BYOL_E_SHUTDOWN, BYOL_OK, Fault
 static START: Once = Once::new();
 static FORKED: AtomicBool = AtomicBool::new(false);
 static SHUT_DOWN: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// Runs a body and tells C how it ended.
 pub(crate) unsafe fn guard(error: *mut byol_error, body: impl FnOnce() -> Result<()>) -> byol_status {
+    let mut body = Some(body);
     // SAFETY: the caller's error struct or NULL.
     unsafe {
-        guard_always(error, || {
+        run(error, &mut || {
             if SHUT_DOWN.load(Ordering::Acquire) {
                 return Err(Fault::new(BYOL_E_SHUTDOWN, "byol_shutdown was called"));
             }
-            body()
+            body.take().map_or(Ok(()), |body| body())
         })
     }
 }
 
 /// Like [`guard`], for what still works after shutdown.
 pub(crate) unsafe fn guard_always(error: *mut byol_error, body: impl FnOnce() -> Result<()>) -> byol_status {
+    let mut body = Some(body);
+    // SAFETY: the caller's error struct or NULL.
+    unsafe { run(error, &mut || body.take().map_or(Ok(()), |body| body())) }
+}
+
+/// What all guards share. Not generic, so that it is in the library once and not a hundred times; it calls the body once.
+unsafe fn run(error: *mut byol_error, body: &mut dyn FnMut() -> Result<()>) -> byol_status {
     // SAFETY: the caller's error struct or NULL; an impossible one can't be reported through itself.
     let report = match unsafe { pointer::report_or_null(error, "error") } {
         Ok(report) => report,
@@ -47,6 +57,10 @@ pub(crate) unsafe fn guard_always(error: *mut byol_error, body: impl FnOnce() ->
         }))
         .unwrap_or_else(|payload| Err(panicked(payload)))
     };
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    if result.is_err() {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+    }
     let (code, value) = match &result {
         Ok(()) => (BYOL_OK, byol_error::default()),
         Err(fault) => (fault.code, fault.as_error()),
@@ -71,6 +85,11 @@ pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
         std::mem::forget(payload);
         otherwise
     })
+}
+
+/// Guarded calls that have ended, and those of them that failed.
+pub(crate) fn calls() -> (u64, u64) {
+    (CALLS.load(Ordering::Relaxed), FAILURES.load(Ordering::Relaxed))
 }
 
 /// From now on every guarded call fails. False if that was so before.

@@ -20,6 +20,10 @@ pub const BYOL_KIND_ENCODER: u32 = 2;
 pub const BYOL_KIND_HEAD: u32 = 3;
 /// Kind of handle: byol_cancel.
 pub const BYOL_KIND_CANCEL: u32 = 4;
+/// Kind of handle: byol_features.
+pub const BYOL_KIND_FEATURES: u32 = 5;
+/// Kind of handle: byol_trainer.
+pub const BYOL_KIND_TRAINER: u32 = 6;
 
 const SLOT_BITS: u32 = 24;
 const KIND_BITS: u32 = 8;
@@ -44,7 +48,12 @@ static TABLE: RwLock<Table> = RwLock::new(Table { slots: Vec::new(), free: Vec::
 
 /// Gives an object a handle.
 pub(crate) fn open<T: Object>(object: T) -> Result<u64> {
-    let object: Arc<dyn Any + Send + Sync> = Arc::new(object);
+    open_shared(Arc::new(object))
+}
+
+/// Gives an object that has a handle another one.
+pub(crate) fn open_shared<T: Object>(object: Arc<T>) -> Result<u64> {
+    let object: Arc<dyn Any + Send + Sync> = object;
     let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
     let slot = match table.free.pop() {
         Some(slot) => slot,

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use byol_serve::head::Head;
 use ndarray::{ArrayView2, ShapeBuilder};
 
-use crate::cancel::{self, byol_cancel};
+use crate::cancel::byol_cancel;
 use crate::encoder::{self, byol_encoder};
-use crate::extract::{self, Rows, byol_extract_options, byol_image, span};
+use crate::extract::{self, Staged, byol_extract_options, span};
 use crate::guard::guard;
 use crate::handle::{self, BYOL_KIND_HEAD, Object};
+use crate::image::{self, byol_image};
+use crate::packed::check_finite;
 use crate::pointer::{self, Versioned, fill};
 use crate::status::*;
 
@@ -47,11 +49,22 @@ pub struct byol_head_info {
     pub l2: f64,
     /// SHA-256 of the file of the encoder whose features it takes, hexadecimal, NUL-terminated; empty if it is not known.
     pub encoder_sha256: [c_char; 72],
+    /// What the scores were divided by, by byol_head_calibrate; 1 where they were not.
+    pub temperature: f64,
 }
 
 impl Default for byol_head_info {
     fn default() -> Self {
-        Self { struct_size: 0, classes: 0, dimension: 0, converged: 0, examples: 0, l2: 0.0, encoder_sha256: [0; 72] }
+        Self {
+            struct_size: 0,
+            classes: 0,
+            dimension: 0,
+            converged: 0,
+            examples: 0,
+            l2: 0.0,
+            encoder_sha256: [0; 72],
+            temperature: 0.0,
+        }
     }
 }
 
@@ -179,6 +192,7 @@ pub unsafe extern "C" fn byol_head_get_info(
                 examples: training.map_or(0, |training| training.examples as u64),
                 l2: training.map_or(0.0, |training| training.fit.l2),
                 encoder_sha256: fill(head.encoder_sha256.as_deref().unwrap_or("")),
+                temperature: head.temperature.unwrap_or(1.0),
             });
             Ok(())
         })
@@ -324,19 +338,14 @@ pub unsafe extern "C" fn byol_head_classify(
             let (head, encoder) = (of(head)?, encoder::of(encoder)?);
             check(&head, &encoder)?;
             let images = pointer::structs(images, count, "images")?;
-            extract::read_options(options)?;
+            extract::read_plain_options(options)?;
             let out = Predictions::read(&head, count, labels, probabilities, probabilities_len)?;
-            let dimension = encoder.dimension();
-            let length = span(count, dimension, dimension)?;
-            let mut features: Vec<f32> = pointer::reserved(length, "the features")?;
-            features.resize(length, 0.0);
-            let status = extract::read_status(item_status, count)?;
-            let mut rows = Rows { out: &mut features, stride: dimension, status, cancel: cancel::of(token)? };
-            extract::extract_views(&encoder, &extract::views(&images)?, &mut rows)?;
-            let refused = rows.status.as_deref().map(<[byol_status]>::to_vec);
-            let view = ArrayView2::from_shape((count, dimension), &features).map_err(Fault::argument)?;
+            let mut staged = Staged::new(&encoder, count, item_status, token)?;
+            extract::extract_views(&encoder, &image::views(&images)?, &mut staged.rows())?;
+            let shape = (count, encoder.dimension());
+            let view = ArrayView2::from_shape(shape, &staged.features).map_err(Fault::argument)?;
             check_rows(&head, view)?;
-            out.write(&head, view, refused.as_deref())
+            out.write(&head, view, staged.status.as_deref())
         })
     }
 }
@@ -445,12 +454,7 @@ pub(crate) fn check_rows(head: &Head, features: ArrayView2<f32>) -> Result<()> {
         let what = "features per row of this head";
         return Err(byol_serve::Error::DimensionMismatch { what, expected, found }.into());
     }
-    for (row, values) in features.outer_iter().enumerate() {
-        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
-            return Err(byol_serve::Error::NonFinite { row, column, value: values[column] }.into());
-        }
-    }
-    Ok(())
+    check_finite(features)
 }
 
 fn check(head: &Head, encoder: &byol_serve::encoder::Encoder) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::guard::{guard_always, guard_value, shut_down};
-use crate::handle::{self, BYOL_KIND_CANCEL};
+use crate::handle::{self, BYOL_KIND_TRAINER};
 use crate::status::*;
 use crate::{log, pointer, runtime};
 
@@ -111,7 +111,7 @@ pub extern "C" fn byol_status_is_retryable(status: byol_status) -> i32 {
 /// Ownership: nothing changes hands. Threads: any. Errors: none; 0 in a forked child. @since 0.1.0
 #[unsafe(no_mangle)]
 pub extern "C" fn byol_live_handles(kind: u32) -> u64 {
-    guard_value(0, || if kind > BYOL_KIND_CANCEL { 0 } else { handle::count(kind) })
+    guard_value(0, || if kind > BYOL_KIND_TRAINER { 0 } else { handle::count(kind) })
 }
 
 /// Closes every handle and the log sink; every later call but those about versions and statuses fails with

@@ -1,27 +1,41 @@
 //! Where an encoder's file comes from, and what it says of itself before anything runs it.
 
-use std::ffi::c_char;
+use std::borrow::Cow;
+use std::ffi::{c_char, c_void};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use byol_model::onnx::{self, Element};
+use byol_model::onnx_external;
 use byol_model::picture::InputContract;
 
 use crate::guard::guard;
+use crate::memory;
 use crate::outcome::of_io;
 use crate::pointer::{self, Versioned, fill};
 use crate::status::*;
 
-/// An ONNX file, on disk or in memory. Start with BYOL_SOURCE_INIT and set either path, or data and data_len. Models
-/// that keep tensors in further files are refused.
+/// Flag of a source: tensors that the model keeps in further files may be read, from regular files in the model's own
+/// folder, links included; only with path. Without it such a model is refused. The encoder's SHA-256 is then that of
+/// the model with all its tensors inside, byol_source.sha256 that of the model's own file.
+pub const BYOL_SOURCE_EXTERNAL_DATA: u32 = 1;
+
+/// Gives the next bytes of a model: writes at most `capacity` of them to `buffer` and returns how many, 0 at the end.
+/// Below 0 the call fails with BYOL_E_IO. For files that are encrypted, packed or elsewhere. It runs on the calling
+/// thread and must return (no exception, no longjmp).
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub type byol_read_callback = Option<unsafe extern "C" fn(user: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
+
+/// An ONNX file: on disk, in memory, or from a function. Start with BYOL_SOURCE_INIT and set one of path, data with
+/// data_len, and read with user.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct byol_source {
     /// sizeof(byol_source).
     pub struct_size: u32,
-    /// Must be 0.
+    /// BYOL_SOURCE_* together, or 0.
     pub flags: u32,
     /// Path in UTF-8, or NULL.
     pub path: *const c_char,
@@ -31,12 +45,26 @@ pub struct byol_source {
     pub data_len: usize,
     /// The SHA-256 that the file must have, 64 hexadecimal digits, or NULL for any.
     pub sha256: *const c_char,
+    /// Gives the file's bytes, or NULL. It is called during the call only, so that there is nothing to give back.
+    pub read: byol_read_callback,
+    /// What read gets as its first argument.
+    pub user: *mut c_void,
 }
 
 impl Default for byol_source {
     fn default() -> Self {
         let null = std::ptr::null();
-        Self { struct_size: 0, flags: 0, path: null, data: std::ptr::null(), data_len: 0, sha256: null }
+        let user = std::ptr::null_mut();
+        Self {
+            struct_size: 0,
+            flags: 0,
+            path: null,
+            data: std::ptr::null(),
+            data_len: 0,
+            sha256: null,
+            read: None,
+            user,
+        }
     }
 }
 
@@ -73,7 +101,7 @@ pub struct byol_model_info {
     pub dimension: u32,
     /// 1 when the file says how pictures become input, else 0.
     pub has_contract: u32,
-    /// 1 when it keeps tensors in other files, else 0. Such a model can't be opened.
+    /// 1 when it keeps tensors in other files, else 0. Such a model needs BYOL_SOURCE_EXTERNAL_DATA to be opened.
     pub has_external_data: u32,
     /// Number of operators.
     pub nodes: u64,
@@ -140,7 +168,7 @@ pub unsafe extern "C" fn byol_model_info_init(info: *mut byol_model_info, size: 
 /// Reads what a model file says of itself. Nothing of it is run, and ONNX Runtime is not needed.
 ///
 /// Ownership: `source` and what it points to are only read during the call. Threads: any.
-/// Errors: NULL_POINTER, ABI, INVALID_ARG, NOT_FOUND, IO, LIMIT, CHECKSUM, MODEL_INVALID. @since 0.1.0
+/// Errors: NULL_POINTER, ABI, INVALID_ARG, NOT_FOUND, IO, LIMIT, NO_MEMORY, CHECKSUM, MODEL_INVALID. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_model_inspect(
@@ -152,8 +180,8 @@ pub unsafe extern "C" fn byol_model_inspect(
     unsafe {
         guard(error, || {
             let report = pointer::report(info, "info")?;
-            let source = Source::read(source)?;
-            report.set(inspect(&source)?);
+            let source = Source::read(source, MOST_BYTES)?;
+            report.set(inspect(source)?);
             Ok(())
         })
     }
@@ -168,15 +196,19 @@ pub(crate) struct Source<'a> {
 pub(crate) enum Place<'a> {
     File(PathBuf),
     Memory(&'a [u8]),
+    /// What a callback gave, or a file with what belongs to it. Its SHA-256 has been checked.
+    Read(PathBuf, Vec<u8>),
 }
 
-impl Source<'_> {
-    pub(crate) unsafe fn read(source: *const byol_source) -> Result<Self> {
+impl<'a> Source<'a> {
+    /// What the source stands for; of what has to be read for that, at most `limit` bytes.
+    pub(crate) unsafe fn read(source: *const byol_source, limit: u64) -> Result<Self> {
         // SAFETY: the caller's pointers, checked.
         unsafe {
             let source = pointer::read(source, "source")?;
-            if source.flags != 0 {
-                return Err(Fault::argument(format_args!("source.flags is {:#x}; none are known", source.flags)));
+            let unknown = source.flags & !BYOL_SOURCE_EXTERNAL_DATA;
+            if unknown != 0 {
+                return Err(Fault::argument(format_args!("source.flags has {unknown:#x}, no BYOL_SOURCE_*")));
             }
             let sha256 = pointer::text_or_null(source.sha256, "source.sha256")?;
             if let Some(sum) = sha256
@@ -184,39 +216,109 @@ impl Source<'_> {
             {
                 return Err(Fault::argument(format_args!("source.sha256 is {sum:?}, not 64 hexadecimal digits")));
             }
-            let place = match pointer::text_or_null(source.path, "source.path")? {
-                Some("") => return Err(Fault::argument("source.path is empty")),
-                Some(_) if !source.data.is_null() || source.data_len != 0 => {
+            let sha256 = sha256.map(str::to_ascii_lowercase);
+            let path = pointer::text_or_null(source.path, "source.path")?;
+            let in_memory = !source.data.is_null() || source.data_len != 0;
+            let place = match (path, source.read) {
+                (Some(""), _) => return Err(Fault::argument("source.path is empty")),
+                (Some(_), _) if in_memory => {
                     return Err(Fault::argument("source has both path and data; set one"));
                 }
-                Some(path) => Place::File(PathBuf::from(path)),
-                None if source.data.is_null() => {
-                    return Err(Fault::new(BYOL_E_NULL_POINTER, "source has neither path nor data; set one"));
+                (Some(_), Some(_)) => return Err(Fault::argument("source has both path and read; set one")),
+                (None, Some(_)) if in_memory => {
+                    return Err(Fault::argument("source has both data and read; set one"));
                 }
-                None => Place::Memory(pointer::slice(source.data, source.data_len, "source.data")?),
+                (Some(path), None) if source.flags & BYOL_SOURCE_EXTERNAL_DATA != 0 => {
+                    let path = PathBuf::from(path);
+                    let bytes = read_file(&path, limit)?;
+                    check(&path.display().to_string(), &bytes, &sha256)?;
+                    let bytes = onnx_external::inline(&bytes, &path, limit)?;
+                    Place::Read(path, bytes)
+                }
+                _ if source.flags & BYOL_SOURCE_EXTERNAL_DATA != 0 => {
+                    return Err(Fault::argument("BYOL_SOURCE_EXTERNAL_DATA needs source.path, whose folder it means"));
+                }
+                (Some(path), None) => Place::File(PathBuf::from(path)),
+                (None, Some(read)) => {
+                    let bytes = from_callback(read, source.user, limit)?;
+                    check(READ, &bytes, &sha256)?;
+                    Place::Read(READ.into(), bytes)
+                }
+                (None, None) if source.data.is_null() => {
+                    return Err(Fault::new(BYOL_E_NULL_POINTER, "source has neither path nor data nor read; set one"));
+                }
+                (None, None) => Place::Memory(pointer::slice(source.data, source.data_len, "source.data")?),
             };
-            Ok(Self { place, sha256: sha256.map(str::to_ascii_lowercase) })
+            Ok(Self { place, sha256 })
+        }
+    }
+
+    /// The bytes, and what messages call them.
+    pub(crate) fn bytes(self, limit: u64) -> Result<(String, Cow<'a, [u8]>)> {
+        Ok(match self.place {
+            Place::Memory(bytes) => {
+                check(MEMORY, bytes, &self.sha256)?;
+                (MEMORY.into(), bytes.into())
+            }
+            Place::Read(path, bytes) => (path.display().to_string(), bytes.into()),
+            Place::File(path) => {
+                let bytes = read_file(&path, limit)?;
+                let name = path.display().to_string();
+                check(&name, &bytes, &self.sha256)?;
+                (name, bytes.into())
+            }
+        })
+    }
+}
+
+/// What messages call a model without a file.
+const MEMORY: &str = "model in memory";
+const READ: &str = "model from a callback";
+
+fn check(name: &str, bytes: &[u8], expected: &Option<String>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    let found = byol_model::sha256_hex(bytes);
+    if *expected == found {
+        return Ok(());
+    }
+    Err(Fault::new(BYOL_E_CHECKSUM, format_args!("{name}: its SHA-256 is {found}, expected {expected}")))
+}
+
+unsafe fn from_callback(
+    read: unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64,
+    user: *mut c_void,
+    limit: u64,
+) -> Result<Vec<u8>> {
+    const STEP: usize = 1 << 20;
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        memory::allow(STEP, READ)?;
+        bytes.try_reserve(STEP).map_err(|_| Fault::no_memory(READ, bytes.len() + STEP))?;
+        let filled = bytes.len();
+        bytes.resize(filled + STEP, 0);
+        // SAFETY: STEP bytes are there; the caller promises the rest.
+        let given = unsafe { read(user, bytes[filled..].as_mut_ptr(), STEP) };
+        match usize::try_from(given) {
+            Err(_) => return Err(Fault::new(BYOL_E_IO, format_args!("{READ}: source.read failed with {given}"))),
+            Ok(given) if given > STEP => {
+                return Err(Fault::argument(format_args!("source.read returned {given} for {STEP} bytes of room")));
+            }
+            Ok(given) => bytes.truncate(filled + given),
+        }
+        if bytes.len() as u64 > limit {
+            return Err(Fault::new(BYOL_E_LIMIT, format_args!("{READ}: more than the {limit} bytes that are allowed")));
+        }
+        if given == 0 {
+            return Ok(bytes);
         }
     }
 }
 
-fn inspect(source: &Source<'_>) -> Result<byol_model_info> {
-    let read;
-    let (name, bytes) = match &source.place {
-        Place::Memory(bytes) => ("model in memory".into(), *bytes),
-        Place::File(path) => {
-            read = read_file(path)?;
-            (path.display().to_string(), read.as_slice())
-        }
-    };
-    let sha256 = byol_model::sha256_hex(bytes);
-    if let Some(expected) = &source.sha256
-        && *expected != sha256
-    {
-        return Err(Fault::new(BYOL_E_CHECKSUM, format_args!("{name}: its SHA-256 is {sha256}, expected {expected}")));
-    }
+fn inspect(source: Source<'_>) -> Result<byol_model_info> {
+    let (name, bytes) = source.bytes(MOST_BYTES)?;
+    let sha256 = byol_model::sha256_hex(&bytes);
     let named = |fault: Fault| Fault { message: format!("{name}: {}", fault.message), ..fault };
-    let found = onnx::inspect(bytes).map_err(|e| named(e.into()))?;
+    let found = onnx::inspect(&bytes).map_err(|e| named(e.into()))?;
     let contract = InputContract::from_metadata(&found.metadata)
         .map_err(|e| Fault::new(BYOL_E_MODEL_INVALID, format_args!("{name}: {e}")))?;
     let (Some(input), Some(output)) = (found.inputs.first(), found.outputs.first()) else {
@@ -254,9 +356,9 @@ fn inspect(source: &Source<'_>) -> Result<byol_model_info> {
 }
 
 /// An ONNX file is one protobuf message, which ends there.
-const MOST_BYTES: u64 = 1 << 31;
+pub(crate) const MOST_BYTES: u64 = 1 << 31;
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let failed = |e: std::io::Error| Fault::new(of_io(&e), format_args!("{}: {e}", path.display()));
     // Looked at first, because opening a pipe would wait for its writer.
     if !path.metadata().map_err(failed)?.is_file() {
@@ -264,11 +366,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     }
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    if length > MOST_BYTES {
-        return Err(Fault::new(
-            BYOL_E_LIMIT,
-            format_args!("{}: {length} bytes, allowed are {MOST_BYTES}", path.display()),
-        ));
+    if length > limit {
+        return Err(Fault::new(BYOL_E_LIMIT, format_args!("{}: {length} bytes, allowed are {limit}", path.display())));
     }
     let mut bytes = pointer::reserved(length as usize, "the model")?;
     file.take(length).read_to_end(&mut bytes).map_err(failed)?;

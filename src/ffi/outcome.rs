@@ -15,11 +15,12 @@ impl From<byol_serve::Error> for Fault {
             }
             E::LabelOutside { row, .. } => (BYOL_E_LABEL, 0, Some(row)),
             E::LabelMismatch { .. } | E::NoLabels => (BYOL_E_LABEL, 0, None),
+            E::UnknownExample { .. } | E::UnknownClass { .. } => (BYOL_E_NOT_FOUND, 0, None),
             E::DimensionMismatch { .. } => (BYOL_E_SHAPE, 0, None),
             E::Separable { .. } => (BYOL_E_NO_OPTIMUM, 0, None),
             E::InvalidOption { .. } => (BYOL_E_INVALID_ARG, 0, None),
             E::NotConverged { .. } => (BYOL_E_NOT_CONVERGED, 0, None),
-            E::HeadForAnotherEncoder { .. } => (BYOL_E_WRONG_ENCODER, 0, None),
+            E::HeadForAnotherEncoder { .. } | E::FeaturesOfAnotherEncoder { .. } => (BYOL_E_WRONG_ENCODER, 0, None),
             E::Io { source, .. } => (of_io(&source), 0, None),
             E::Corrupt { .. } => (BYOL_E_CORRUPT, 0, None),
             E::NewerFormat { .. } => (BYOL_E_NEWER_FORMAT, 0, None),

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::memory;
 use crate::status::{BYOL_E_ABI, BYOL_E_BUFFER_TOO_SMALL, Fault, Result};
 
 /// No struct of ours will ever be larger; a struct_size above it is uninitialised memory.
@@ -15,7 +16,7 @@ const MAXIMUM_STRUCT: usize = 64 * 1024;
 pub(crate) unsafe trait Versioned: Copy + Default {
     /// Its name in C.
     const NAME: &'static str;
-    /// Its size in the first version that had it.
+    /// Its size before it grew; its size where it never did. No other size below today's has ever been one.
     const MINIMUM: usize;
 }
 
@@ -24,14 +25,11 @@ unsafe fn struct_size<T: Versioned>(pointer: *const T) -> Result<usize> {
     aligned(pointer, T::NAME)?;
     // SAFETY: at least the first field is there.
     let size = unsafe { pointer.cast::<u32>().read() } as usize;
-    if size < T::MINIMUM || size > MAXIMUM_STRUCT {
+    if size != T::MINIMUM && size < size_of::<T>() || size > MAXIMUM_STRUCT {
         let name = T::NAME;
         return Err(Fault::new(
             BYOL_E_ABI,
-            format_args!(
-                "{name}.struct_size is {size}, at least {} is needed: start it with its INIT macro",
-                T::MINIMUM
-            ),
+            format_args!("{name}.struct_size is {size}, {} is needed: start it with its INIT macro", size_of::<T>()),
         ));
     }
     Ok(size)
@@ -238,6 +236,19 @@ pub(crate) unsafe fn texts<'a>(pointer: *const *const c_char, count: usize, name
     }
 }
 
+/// `count` runs of bytes, as data[i] with lengths[i].
+pub(crate) unsafe fn buffers<'a>(data: *const *const u8, lengths: *const usize, count: usize) -> Result<Vec<&'a [u8]>> {
+    // SAFETY: the caller promises `count` pointers and lengths, and the memory they stand for.
+    unsafe {
+        let (data, lengths) = (slice(data, count, "data")?, slice(lengths, count, "lengths")?);
+        let mut buffers = reserved(count, "the pictures")?;
+        for (item, (&data, &length)) in data.iter().zip(lengths).enumerate() {
+            buffers.push(slice(data, length, &format!("data[{item}]")).map_err(|fault| fault.at(item))?);
+        }
+        Ok(buffers)
+    }
+}
+
 /// Hands out a text as snprintf does: `*needed` counts its bytes with the NUL.
 pub(crate) unsafe fn give_text(text: &str, buffer: *mut c_char, capacity: usize, needed: *mut usize) -> Result<()> {
     if text.as_bytes().contains(&0) {
@@ -285,6 +296,7 @@ unsafe fn give(parts: &[&[u8]], buffer: *mut u8, capacity: usize, needed: *mut u
 
 /// An empty vector with room for `count`, or a typed error: `count` comes from the caller.
 pub(crate) fn reserved<T>(count: usize, name: &str) -> Result<Vec<T>> {
+    memory::allow(count.saturating_mul(size_of::<T>()), name)?;
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Fault::no_memory(name, count.saturating_mul(size_of::<T>())))?;
     Ok(values)

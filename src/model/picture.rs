@@ -6,13 +6,13 @@
 use crate::error::{Error, Result};
 use crate::{file, reduced_jpeg, tiff_palette};
 use fast_image_resize as fir;
-use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
+
+pub use crate::picture_view::{Alpha, Orientation, PictureView, PixelFormat, Rotation};
 
 /// Bounds on what is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,186 +32,45 @@ impl Default for Limits {
 /// What a PNG may hold beside its pixels, unfolded: the largest colour profiles are a few MiB.
 const PNG_BESIDE_BYTES: u64 = 32 << 20;
 
-/// How the bytes of a pixel are laid out. Alpha is ignored, as Pillow's conversion to RGB ignores it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PixelFormat {
-    /// One byte, luminance.
-    Gray8,
-    /// Red, green, blue.
-    Rgb8,
-    /// Blue, green, red.
-    Bgr8,
-    /// Red, green, blue, alpha.
-    Rgba8,
-    /// Blue, green, red, alpha.
-    Bgra8,
-    /// Red, green, blue, a byte without meaning.
-    Rgbx8,
-}
-
-impl PixelFormat {
-    /// Bytes of a pixel.
-    pub fn bytes(self) -> usize {
-        match self {
-            PixelFormat::Gray8 => 1,
-            PixelFormat::Rgb8 | PixelFormat::Bgr8 => 3,
-            PixelFormat::Rgba8 | PixelFormat::Bgra8 | PixelFormat::Rgbx8 => 4,
-        }
-    }
-
-    /// Where red, green and blue stand in a pixel; `None` for gray.
-    fn rgb_offsets(self) -> Option<[usize; 3]> {
-        match self {
-            PixelFormat::Gray8 => None,
-            PixelFormat::Rgb8 | PixelFormat::Rgba8 | PixelFormat::Rgbx8 => Some([0, 1, 2]),
-            PixelFormat::Bgr8 | PixelFormat::Bgra8 => Some([2, 1, 0]),
-        }
-    }
-}
-
-/// How far a picture has to be turned to stand upright, clockwise, as cameras tell of their sensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rotation {
-    /// Not at all.
-    #[default]
-    None,
-    /// 90 degrees.
-    Quarter,
-    /// 180 degrees.
-    Half,
-    /// 270 degrees.
-    ThreeQuarters,
-}
-
-/// A picture in somebody else's memory. Made by [`PictureView::new`], which checks that the bytes suffice.
-#[derive(Clone, Copy, Debug)]
-pub struct PictureView<'a> {
-    format: PixelFormat,
-    width: usize,
-    height: usize,
-    stride: usize,
-    rotation: Rotation,
-    data: &'a [u8],
-}
-
-impl<'a> PictureView<'a> {
-    /// A view of `height` rows of `width` pixels, `stride` bytes apart.
-    ///
-    /// # Errors
-    /// [`Error::View`] for an empty picture, a stride shorter than a row, or too few bytes.
-    pub fn new(format: PixelFormat, width: usize, height: usize, stride: usize, data: &'a [u8]) -> Result<Self> {
-        let wrong = |why| Err(Error::View { why });
-        if width == 0 || height == 0 || width > 65_535 || height > 65_535 {
-            return wrong(format!("{width} x {height} pixels; 1 to 65535 each are allowed"));
-        }
-        let row = width * format.bytes();
-        if stride < row {
-            return wrong(format!("stride {stride} is shorter than a row of {row} bytes"));
-        }
-        let needed = stride.checked_mul(height - 1).and_then(|n| n.checked_add(row));
-        match needed {
-            Some(needed) if needed <= data.len() => {
-                Ok(Self { format, width, height, stride, rotation: Rotation::None, data })
-            }
-            Some(needed) => wrong(format!("{needed} bytes are needed, {} are given", data.len())),
-            None => wrong(format!("stride {stride} times height {height} overflows")),
-        }
-    }
-
-    /// The part of `width` x `height` pixels whose left top corner is at `x`, `y`, in the memory's own directions,
-    /// whatever the rotation.
-    ///
-    /// # Errors
-    /// [`Error::View`] for a part that is empty or not all inside.
-    pub fn region(self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
-        let inside = |at: usize, size: usize, all: usize| at.checked_add(size).is_some_and(|end| end <= all);
-        if width == 0 || height == 0 || !inside(x, width, self.width) || !inside(y, height, self.height) {
-            let why = format!("region {width} x {height} at {x}, {y} is not inside {} x {}", self.width, self.height);
-            return Err(Error::View { why });
-        }
-        let data = &self.data[y * self.stride + x * self.format.bytes()..];
-        Ok(Self { width, height, data, ..self })
-    }
-
-    /// The picture turned, in place of how it was turned before.
-    #[must_use]
-    pub fn rotated(self, rotation: Rotation) -> Self {
-        Self { rotation, ..self }
-    }
-
-    fn lies(&self) -> bool {
-        matches!(self.rotation, Rotation::Quarter | Rotation::ThreeQuarters)
-    }
-
-    /// Width in pixels, after the rotation.
-    pub fn width(&self) -> usize {
-        if self.lies() { self.height } else { self.width }
-    }
-
-    /// Height in pixels, after the rotation.
-    pub fn height(&self) -> usize {
-        if self.lies() { self.width } else { self.height }
-    }
-
-    /// Layout of a pixel.
-    pub fn format(&self) -> PixelFormat {
-        self.format
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &'a [u8]> {
-        let row = self.width * self.format.bytes();
-        let (data, stride) = (self.data, self.stride);
-        (0..self.height).map(move |y| &data[y * stride..y * stride + row])
-    }
-
-    /// The pixels row by row without gaps, turned upright, as gray (`channels` 1) or RGB (`channels` 3). Borrows where it
-    /// can.
-    ///
-    /// # Errors
-    /// [`Error::View`] for another number of channels.
-    pub fn packed(&self, channels: usize) -> Result<Cow<'a, [u8]>> {
-        let lying = self.lying(channels)?;
-        let (w, h) = (self.width, self.height);
-        let at = |x: usize, y: usize| &lying[(y * w + x) * channels..][..channels];
-        let mut out = Vec::with_capacity(if self.rotation == Rotation::None { 0 } else { lying.len() });
-        match self.rotation {
-            Rotation::None => return Ok(lying),
-            Rotation::Quarter => (0..w).for_each(|x| (0..h).rev().for_each(|y| out.extend_from_slice(at(x, y)))),
-            Rotation::Half => (0..w * h).rev().for_each(|i| out.extend_from_slice(at(i % w, i / w))),
-            Rotation::ThreeQuarters => (0..w).rev().for_each(|x| (0..h).for_each(|y| out.extend_from_slice(at(x, y)))),
-        }
-        Ok(Cow::Owned(out))
-    }
-
-    /// The pixels as they lie in memory.
-    fn lying(&self, channels: usize) -> Result<Cow<'a, [u8]>> {
-        let pixel = self.format.bytes();
-        let same = matches!((self.format, channels), (PixelFormat::Gray8, 1) | (PixelFormat::Rgb8, 3));
-        if same && self.stride == self.width * pixel {
-            return Ok(Cow::Borrowed(&self.data[..self.width * self.height * pixel]));
-        }
-        let mut out = Vec::with_capacity(self.width * self.height * channels);
-        match (self.format.rgb_offsets(), channels) {
-            (None, 1) | (Some([0, 1, 2]), 3) if same => self.rows().for_each(|row| out.extend_from_slice(row)),
-            (None, 3) => self.rows().for_each(|row| out.extend(row.iter().flat_map(|&v| [v; 3]))),
-            (Some([r, g, b]), 3) => {
-                self.rows().for_each(|row| out.extend(row.chunks_exact(pixel).flat_map(|p| [p[r], p[g], p[b]])));
-            }
-            (Some([r, g, b]), 1) => {
-                self.rows().for_each(|row| out.extend(row.chunks_exact(pixel).map(|p| luminance(p[r], p[g], p[b]))));
-            }
-            _ => {
-                let why = format!("cannot become {channels} channels; give such input as a tensor");
-                return Err(Error::View { why });
-            }
-        }
-        Ok(Cow::Owned(out))
-    }
-}
-
 /// ITU-R 601 luminance in Pillow's fixed point.
-fn luminance(r: u8, g: u8, b: u8) -> u8 {
+pub(crate) fn luminance(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
+}
+
+/// Opens what decodes these bytes; nothing but the header has been read.
+fn decoder<'a>(bytes: &'a [u8], name: &str) -> Result<(impl ImageDecoder + 'a, ImageFormat)> {
+    let wrong = |e: image::ImageError| Error::Decode { name: name.into(), why: e.to_string() };
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| wrong(e.into()))?;
+    let Some(format) = reader.format() else {
+        let why = "the bytes are of no known picture format (JPEG, PNG, WebP, BMP, GIF, TIFF)".into();
+        return Err(Error::Decode { name: name.into(), why });
+    };
+    let mut before = image::Limits::no_limits();
+    if format == ImageFormat::Png {
+        // Colour profiles and texts are unfolded while the header is read, before any size is known.
+        before.max_alloc = Some(PNG_BESIDE_BYTES);
+    }
+    reader.limits(before);
+    Ok((reader.into_decoder().map_err(wrong)?, format))
+}
+
+/// What the header of an encoded picture says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Width in pixels, once it stands upright.
+    pub width: usize,
+    /// Height in pixels, once it stands upright.
+    pub height: usize,
+    /// 1 (gray) or 3 (RGB): what [`Picture::decode`] would give.
+    pub channels: usize,
+    /// Bits of a channel in the file.
+    pub bits: usize,
+    /// Whether the file has an alpha channel, which decoding drops.
+    pub alpha: bool,
+    /// EXIF orientation, 1 to 8; the sizes above are those after it.
+    pub orientation: Orientation,
+    /// `jpeg`, `png`, `webp`, `bmp`, `gif` or `tiff`.
+    pub format: &'static str,
 }
 
 /// A decoded picture: gray or RGB, 8 bit, rows without gaps.
@@ -228,6 +87,36 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Reads the header of an encoded picture, not its pixels.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for bytes that are no picture, or whose header is damaged.
+    pub fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
+        let palette = tiff_palette::as_gray(bytes);
+        let (mut decoder, format) = decoder(palette.as_deref().unwrap_or(bytes), name)?;
+        let wrong = |e: image::ImageError| Error::Decode { name: name.into(), why: e.to_string() };
+        let orientation = Orientation::from_exif(decoder.orientation().map_err(wrong)?.to_exif()).unwrap_or_default();
+        let (width, height) = decoder.dimensions();
+        let (width, height) = (width as usize, height as usize);
+        let colour = decoder.color_type();
+        Ok(Probe {
+            width: if orientation.is_lying() { height } else { width },
+            height: if orientation.is_lying() { width } else { height },
+            channels: if colour.has_color() || palette.is_some() { 3 } else { 1 },
+            bits: 8 * usize::from(colour.bytes_per_pixel()) / usize::from(colour.channel_count()),
+            alpha: colour.has_alpha(),
+            orientation,
+            format: match format {
+                ImageFormat::Jpeg => "jpeg",
+                ImageFormat::Png => "png",
+                ImageFormat::WebP => "webp",
+                ImageFormat::Bmp => "bmp",
+                ImageFormat::Gif => "gif",
+                _ => "tiff",
+            },
+        })
+    }
+
     /// Decodes JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF. The EXIF orientation is applied, 16 bit become 8,
     /// palettes and CMYK become RGB, alpha is dropped.
     ///
@@ -236,21 +125,10 @@ impl Picture {
     /// messages call it.
     pub fn decode(bytes: &[u8], limits: &Limits, name: &str) -> Result<Self> {
         let wrong = |e: image::ImageError| Error::Decode { name: name.into(), why: e.to_string() };
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| wrong(e.into()))?;
-        if reader.format().is_none() {
-            let why = "the bytes are of no known picture format (JPEG, PNG, WebP, BMP, GIF, TIFF)".into();
-            return Err(Error::Decode { name: name.into(), why });
-        }
-        if let (Some(ImageFormat::Tiff), Some(picture)) = (reader.format(), tiff_palette::decode(bytes, limits, name)) {
+        if let Some(picture) = tiff_palette::decode(bytes, limits, name) {
             return picture;
         }
-        let mut before = image::Limits::no_limits();
-        if reader.format() == Some(ImageFormat::Png) {
-            // Colour profiles and texts are unfolded while the header is read, before any size is known.
-            before.max_alloc = Some(PNG_BESIDE_BYTES);
-        }
-        reader.limits(before);
-        let mut decoder = reader.into_decoder().map_err(wrong)?;
+        let (mut decoder, _) = decoder(bytes, name)?;
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
         if pixels > limits.max_pixels {
@@ -298,20 +176,12 @@ impl Picture {
     /// A view of the whole picture.
     pub fn view(&self) -> PictureView<'_> {
         let format = if self.channels == 1 { PixelFormat::Gray8 } else { PixelFormat::Rgb8 };
-        let (width, height) = (self.width, self.height);
-        PictureView {
-            format,
-            width,
-            height,
-            stride: width * format.bytes(),
-            rotation: Rotation::None,
-            data: &self.pixels,
-        }
+        PictureView::whole(format, self.width, self.height, &self.pixels)
     }
 }
 
 /// A decoded picture turned upright, in gray or RGB of 8 bits.
-pub(crate) fn upright(mut picture: DynamicImage, orientation: Orientation) -> Picture {
+pub(crate) fn upright(mut picture: DynamicImage, orientation: image::metadata::Orientation) -> Picture {
     picture.apply_orientation(orientation);
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let gray = !picture.color().has_color();
@@ -443,7 +313,7 @@ impl InputContract {
             return Err(Error::View { why });
         }
         // The narrow side of the conversion is resized: gray before, replicated after.
-        let channels = if picture.format == PixelFormat::Gray8 || self.channels == 1 { 1 } else { 3 };
+        let channels = if picture.format().is_gray() || self.channels == 1 { 1 } else { 3 };
         if channels == 1 && self.channels == 3 {
             let mut gray = vec![0; self.height * self.width];
             self.resample(&picture.packed(1)?, &picture, 1, &mut gray)?;

@@ -37,13 +37,18 @@ fn palette_at(bytes: &[u8]) -> Option<(usize, bool)> {
     None
 }
 
-/// The picture, if the file is a TIFF file with a palette.
-pub(crate) fn decode(bytes: &[u8], limits: &Limits, name: &str) -> Option<Result<Picture>> {
+/// The file with its numbers called gray levels, if it is a TIFF file with a palette.
+pub(crate) fn as_gray(bytes: &[u8]) -> Option<Vec<u8>> {
     let (at, little) = palette_at(bytes)?;
     let mut gray = bytes.to_vec();
     let value = if little { BLACK_IS_ZERO.to_le_bytes() } else { BLACK_IS_ZERO.to_be_bytes() };
     gray[at..at + 2].copy_from_slice(&value);
-    Some(mapped(&gray, limits, name))
+    Some(gray)
+}
+
+/// The picture, if the file is a TIFF file with a palette.
+pub(crate) fn decode(bytes: &[u8], limits: &Limits, name: &str) -> Option<Result<Picture>> {
+    Some(mapped(&as_gray(bytes)?, limits, name))
 }
 
 fn mapped(bytes: &[u8], limits: &Limits, name: &str) -> Result<Picture> {

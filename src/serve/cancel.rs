@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 pub struct Cancel {
     triggered: Arc<AtomicBool>,
     deadline: Option<Instant>,
+    parent: Option<Arc<Cancel>>,
 }
 
 impl Cancel {
@@ -25,7 +26,13 @@ impl Cancel {
 
     /// A flag that counts as triggered once `after` has passed. A time too far away to represent means no deadline.
     pub fn with_deadline(after: Duration) -> Self {
-        Self { triggered: Arc::default(), deadline: Instant::now().checked_add(after) }
+        Self { deadline: Instant::now().checked_add(after), ..Self::default() }
+    }
+
+    /// A flag of its own that is also triggered when this one is: for work that has one more reason to stop.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { triggered: Arc::default(), deadline: self.deadline, parent: Some(Arc::new(self.clone())) }
     }
 
     /// Asks all work that holds this flag, or a clone of it, to stop. May be called from any thread.
@@ -51,8 +58,9 @@ impl Cancel {
         if self.triggered.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Error::Deadline),
+        match (self.deadline, &self.parent) {
+            (Some(deadline), _) if Instant::now() >= deadline => Err(Error::Deadline),
+            (_, Some(parent)) => parent.check(),
             _ => Ok(()),
         }
     }
@@ -71,6 +79,17 @@ mod tests {
         assert!(matches!(clone.check(), Err(Error::Cancelled)));
         clone.reset();
         assert!(!cancel.is_triggered());
+    }
+
+    #[test]
+    fn a_child_stops_with_its_parent_and_not_the_other_way_round() {
+        let parent = Cancel::new();
+        let (child, other) = (parent.child(), parent.child());
+        child.trigger();
+        assert!(child.is_triggered() && !parent.is_triggered() && !other.is_triggered());
+        parent.trigger();
+        assert!(other.child().is_triggered());
+        assert!(matches!(Cancel::with_deadline(Duration::ZERO).child().check(), Err(Error::Deadline)));
     }
 
     #[test]

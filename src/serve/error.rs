@@ -72,6 +72,28 @@ pub enum Error {
         /// Number of labels.
         labels: usize,
     },
+    /// Features of one encoder were to stand beside those of another.
+    #[error("Features of the encoder {found} cannot stand beside those of {expected}")]
+    FeaturesOfAnotherEncoder {
+        /// SHA-256 of the encoder whose features are there.
+        expected: String,
+        /// SHA-256 of the encoder whose features were given.
+        found: String,
+    },
+    /// An example of a trainer is named by a number that it never had, or that was removed.
+    #[error("No example has the number {id}: it was removed, or never added")]
+    UnknownExample {
+        /// The number.
+        id: u64,
+    },
+    /// A class is named by a number that is too large.
+    #[error("No class has the number {class}; there are {classes}")]
+    UnknownClass {
+        /// The number.
+        class: u32,
+        /// Number of classes.
+        classes: usize,
+    },
     /// Labels are needed, and these features have none.
     #[error("The features have no labels")]
     NoLabels,

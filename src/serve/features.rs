@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,75 @@ impl Features {
             classes: self.classes.clone(),
             encoder: self.encoder.clone(),
         }
+    }
+
+    /// Adds rows behind the last; none are added unless all of this succeeds. Either all rows have labels, or none has;
+    /// so for names. The first rows decide.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] for rows of another length, or names that are not one per row;
+    /// [`Error::LabelMismatch`] for labels that are not one per row; [`Error::NoLabels`] where they are missing;
+    /// [`Error::InvalidOption`] where rows before have no labels or names; [`Error::NonFinite`]; [`Error::NoMemory`].
+    pub fn append(&mut self, values: ArrayView2<f32>, labels: Option<&[u32]>, names: Option<&[String]>) -> Result<()> {
+        let (rows, old) = (values.nrows(), self.len());
+        if values.ncols() != self.dimensions() {
+            let (expected, found) = (self.dimensions(), values.ncols());
+            return Err(Error::DimensionMismatch { what: "columns of rows to add", expected, found });
+        }
+        if let Some(labels) = labels.filter(|labels| labels.len() != rows) {
+            return Err(Error::LabelMismatch { features: rows, labels: labels.len() });
+        }
+        if let Some(names) = names.filter(|names| names.len() != rows) {
+            return Err(Error::DimensionMismatch { what: "names of rows to add", expected: rows, found: names.len() });
+        }
+        let without = |option| {
+            let must = "the rows before have none, and either all have them or none has";
+            Err(Error::InvalidOption { option, value: "given".into(), must })
+        };
+        if old > 0 && rows > 0 {
+            match (&self.labels, labels) {
+                (Some(_), None) => return Err(Error::NoLabels),
+                (None, Some(_)) => return without("labels"),
+                _ => {}
+            }
+            match (&self.names, names) {
+                (Some(_), None) => {
+                    return Err(Error::DimensionMismatch { what: "names of rows to add", expected: rows, found: 0 });
+                }
+                (None, Some(_)) => return without("names"),
+                _ => {}
+            }
+        }
+        if let Some(((row, column), &value)) = values.indexed_iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::NonFinite { row, column, value });
+        }
+        if rows == 0 {
+            return Ok(());
+        }
+        let no_memory = |_| Error::NoMemory { bytes: values.len().saturating_mul(size_of::<f32>()) };
+        let (mut own_labels, mut own_names) = (self.labels.take(), self.names.take());
+        let columns = self.dimensions();
+        let (mut all, _) = std::mem::take(&mut self.values).into_raw_vec_and_offset();
+        let room = all.try_reserve(values.len()).map_err(no_memory);
+        let room = room.and_then(|()| match labels {
+            Some(labels) => own_labels.get_or_insert_default().try_reserve(labels.len()).map_err(no_memory),
+            None => Ok(()),
+        });
+        if room.is_ok() {
+            all.extend(values.iter());
+            if let Some(labels) = labels {
+                own_labels.get_or_insert_default().extend_from_slice(labels);
+            }
+            if let Some(names) = names {
+                own_names.get_or_insert_default().extend_from_slice(names);
+            }
+        }
+        let shape = (all.len() / columns.max(1), columns);
+        let wrong = |_| Error::DimensionMismatch { what: "rows", expected: old + rows, found: shape.0 };
+        self.values = Array2::from_shape_vec(shape, all).map_err(wrong)?;
+        self.labels = own_labels.filter(|labels| !labels.is_empty());
+        self.names = own_names.filter(|names| !names.is_empty());
+        room
     }
 
     /// Checks that every value is finite.

@@ -116,11 +116,16 @@ impl Head {
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Self> {
         self.check_dimensions(features.dimensions())?;
-        let classes = features.class_count();
-        let mut start = (Array2::zeros((classes, self.dimensions())), Array1::zeros(classes));
-        for class in 0..classes {
-            let name = features.class_name(class);
-            if let Some(old) = self.labels.iter().position(|label| *label == name) {
+        let names: Vec<String> = (0..features.class_count()).map(|class| features.class_name(class)).collect();
+        let start = self.start_for(&names);
+        Self::fit(features, &FitOptions { start: Some(start), ..options.clone() }, cancel, progress)
+    }
+
+    /// Where a fit of these classes may start so that it is short: [`FitOptions::start`].
+    pub fn start_for(&self, names: &[String]) -> (Array2<f64>, Array1<f64>) {
+        let mut start = (Array2::zeros((names.len(), self.dimensions())), Array1::zeros(names.len()));
+        for (class, name) in names.iter().enumerate() {
+            if let Some(old) = self.labels.iter().position(|label| label == name) {
                 start.0.row_mut(class).assign(&self.weights.row(old).mapv(f64::from));
                 start.1[class] = f64::from(self.bias[old]);
             } else {
@@ -128,7 +133,7 @@ impl Head {
                 start.1[class] = self.bias.iter().map(|&b| f64::from(b)).fold(f64::INFINITY, f64::min) - 1.0;
             }
         }
-        Self::fit(features, &FitOptions { start: Some(start), ..options.clone() }, cancel, progress)
+        start
     }
 
     /// A head without fitting: every class's weights are its mean feature, scaled to length 1 (Qi et al. 2018,

@@ -3,7 +3,7 @@
 //! The usual first look at features (`k` 20, a majority vote), and the weighted vote of Wu et al. 2018
 //! (<https://arxiv.org/abs/1805.01978>: `k` 200, temperature 0.07) that most papers quote.
 
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -109,6 +109,31 @@ pub fn neighbours(train: ArrayView2<f32>, query: ArrayView2<f32>, k: usize) -> R
         Array2::from_shape_vec(shape, indices).map_err(wrong)?,
         Array2::from_shape_vec(shape, similarities).map_err(wrong)?,
     ))
+}
+
+/// The cosine of each row of `query` with every row of `train`, into `[queries, rows]`.
+///
+/// # Errors
+/// As [`neighbours`]; [`Error::DimensionMismatch`] for an `out` of another shape.
+pub fn similarity(train: ArrayView2<f32>, query: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) -> Result<()> {
+    if train.is_empty() {
+        return Err(Error::EmptyData { what: "rows to compare with" });
+    }
+    for (what, expected, found) in [
+        ("columns of the query", train.ncols(), query.ncols()),
+        ("rows of similarities", query.nrows(), out.nrows()),
+        ("columns of similarities", train.nrows(), out.ncols()),
+    ] {
+        if expected != found {
+            return Err(Error::DimensionMismatch { what, expected, found });
+        }
+    }
+    let (train, query) = (unit_rows(train)?, unit_rows(query)?);
+    let blocks = out.axis_chunks_iter_mut(Axis(0), BLOCK).zip(query.axis_chunks_iter(Axis(0), BLOCK));
+    blocks
+        .par_bridge()
+        .for_each(|(mut out, query)| ndarray::linalg::general_mat_mul(1.0, &query, &train.t(), 0.0, &mut out));
+    Ok(())
 }
 
 /// Rows scaled to length 1; rows of zeros stay.

@@ -3,6 +3,7 @@
 //! - [`runtime`]: ONNX Runtime, one per process.
 //! - [`encoder`]: a model file that turns pictures into features, one call at a time; [`pipeline`] for data sets.
 //! - [`quantize`]: a model file in 8-bit integers, by [`calibration`] on pictures.
+//! - [`trainer`]: examples that come and go, and the head that is fitted to them; [`packed`]: features in fewer bytes.
 //! - [`cancel`]: stops any of it from another thread.
 
 mod atomic;
@@ -21,6 +22,7 @@ pub mod metrics;
 mod model_file;
 mod newton;
 mod npy;
+pub mod packed;
 mod pass;
 pub mod path;
 pub mod pipeline;
@@ -35,6 +37,7 @@ pub mod runtime;
 pub mod solver;
 mod statistics;
 pub mod store;
+pub mod trainer;
 mod watch;
 
 pub use error::{Error, Result};

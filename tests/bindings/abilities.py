@@ -65,12 +65,53 @@ ABILITIES = {
     "versions": (
         "byol_version byol_version_string byol_abi_check byol_build_info", "build_info", "BuildInfo", "Library:buildInfo",
         "Runtime:version"),
+    "header of a picture": ("byol_image_probe", "probe", "Probe", "PictureInfo", "Picture:probe"),
+    "features in fewer bytes": ("byol_pack byol_unpack", "pack", "Pack", "PackedFeatures", "to_i8"),
+    "container of features": (
+        "byol_features_append byol_features_create byol_features_set_classes byol_features_get_info byol_features_get_rows "
+        "byol_features_get_name byol_features_get_class byol_features_close", "features:append", "Features:Append",
+        "Features:append", "Features:append"),
+    "a container in files": (
+        "byol_features_save byol_features_load", "features:save", "Features:Save", "Features:save", "Features:save"),
+    "similarity, nearest rows": (
+        "byol_features_nearest byol_features_similarity", "features:nearest", "Features:Nearest", "Features:nearest",
+        "neighbours"),
+    "trainer: classes, examples": (
+        "byol_trainer_add byol_trainer_create byol_trainer_add_class byol_trainer_get_class byol_trainer_get_info "
+        "byol_trainer_close", "trainer:add", "Trainer:Add", "Trainer:add", "Trainer:add"),
+    "trainer: pictures": (
+        "byol_trainer_add_files byol_trainer_add_images byol_trainer_add_encoded", "trainer:add_files", "Trainer:AddFiles",
+        "Trainer:add(files", None),
+    "trainer: change of mind": (
+        "byol_trainer_relabel byol_trainer_remove byol_trainer_remove_class", "trainer:relabel", "Trainer:Relabel",
+        "Trainer:relabel", "Trainer:relabel"),
+    "trainer: examples kept": (
+        "byol_trainer_get_features byol_trainer_add_features", "trainer:features", "Trainer:Features", "Trainer:features",
+        "Trainer:features"),
+    "trainer: fit, and again": (
+        "byol_trainer_refit byol_trainer_fit", "trainer:refit", "Trainer:Refit", "Trainer:refit", "Trainer:refit"),
+    "trainer: best penalty": (
+        "byol_trainer_search", "trainer:search", "Trainer:Search", "Trainer:search", "Trainer:search"),
+    "trainer: without a fit": (
+        "byol_trainer_imprint", "trainer:imprint", "Trainer:Imprint", "Trainer:imprint", "Trainer:imprint"),
+    "fit a head again": ("byol_head_refit", "head:refit", "Head:Refit", "Head:refit", "Head:refit"),
+    "best classes, or none": ("byol_head_top_k", "head:top_k", "Head:TopK", "Head:top", "Head:top_k"),
+    "weights in and out": (
+        "byol_head_create byol_head_get_weights byol_head_clone", "head:create", "NewHead", "Head:weights", "Head:from_parts"),
+    "calibrate a head": (
+        "byol_head_calibrate", "head:calibrate", "Head:Calibrate", "Head:calibrated", "Head:calibrate"),
+    "a head as ONNX": (
+        "byol_head_export_onnx byol_head_export_onnx_bytes", "head:export_onnx", "Head:ExportONNX", "Head:exportONNX",
+        "Head:to_onnx"),
+    "what is done and held": (
+        "byol_runtime_get_stats byol_runtime_trim", "runtime_stats", "Stats", "Runtime:stats", None),
     "open handles, end": ("byol_live_handles byol_shutdown", "live_handles", "LiveHandles", "Library:liveHandles", None),
 }
 # Where Rust needs no function of its own, it says what it has instead.
-RUST = {"close early": "drop", "log": "errors carry all", "open handles, end": "drop"}
+RUST = {"close early": "drop", "log": "errors carry all", "open handles, end": "drop",
+        "trainer: pictures": "`Encoder::extract_files`, then `Trainer::add`", "what is done and held": "the allocator's own"}
 # The init functions of structs that belong to a function listed above.
-PARTS = re.compile(r"byol_(model_info|encoder_options|encoder_info|extract_options|source|image|contract|\w+_options)_init")
+PARTS = re.compile(r"byol_(source|image|contract|\w+_options|\w+_info|\w+_stats)_init")
 
 
 def sources(pattern):

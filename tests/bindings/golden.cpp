@@ -45,7 +45,7 @@ int main(int argc, char **argv)
         return 2;
     const std::string root = argv[1];
     const std::vector<std::string> names = {"bag", "sneaker", "trouser"};
-    const std::size_t width = 9, height = 7, gap = 3, bytes[] = {0, 1, 3, 3, 4, 4, 4};
+    const std::size_t width = 9, height = 7, gap = 3, bytes[] = {0, 1, 3, 3, 4, 4, 4, 2, 6, 0, 0, 1, 1};
     const byol::encoder encoder = byol::encoder::open(byol::source::file(root + "/tests/data/encoder/uint8.onnx")).value();
     std::vector<std::string> paths;
     std::vector<std::uint32_t> all;
@@ -57,16 +57,23 @@ int main(int argc, char **argv)
     const byol::matrix features = encoder.extract_files(paths).value();
     for (std::size_t i = 0; i < features.rows; i++)
         row("files", i, features.row(i));
-    for (std::uint32_t format = BYOL_FORMAT_GRAY8; format <= BYOL_FORMAT_RGBX8; format++) {
+    for (std::uint32_t format = BYOL_FORMAT_GRAY8; format <= BYOL_FORMAT_NV12_FULL; format++) {
+        // Those of whole numbers: of any bytes they are pictures.
+        if (bytes[format] == 0)
+            continue;
         const std::size_t stride = width * bytes[format] + gap;
-        std::vector<std::uint8_t> pixels(height * stride);
+        std::vector<std::uint8_t> pixels((format >= BYOL_FORMAT_NV12 ? height + (height + 1) / 2 : height) * stride);
         std::uint32_t noise = 7 + format;
         for (std::uint8_t &pixel : pixels) {
             noise = noise * 1664525u + 1013904223u;
             pixel = std::uint8_t(noise >> 24);
         }
-        const byol_image image = byol::image(format, width, height, {pixels.data(), pixels.size()}, stride);
+        byol_image image = byol::image(format, width, height, {pixels.data(), pixels.size()}, stride);
         row("pixels", format, encoder.extract({&image, 1}).value().row(0));
+        if (format == BYOL_FORMAT_RGB8) {
+            image.region_x = 1, image.region_y = 2, image.region_width = 5, image.region_height = 4, image.orientation = 6;
+            row("turned", 6, encoder.extract({&image, 1}).value().row(0));
+        }
     }
     byol_fit_report report = byol::make<byol_fit_report>();
     const byol::head head = byol::head::fit(features, labels, names, encoder, byol::make<byol_fit_options>(),
@@ -82,4 +89,27 @@ int main(int argc, char **argv)
     const std::vector<std::uint32_t> near = byol::knn_predict(features, labels, features, 5, 0.1f).value();
     for (std::size_t i = 0; i < near.size(); i++)
         std::printf("neighbours %zu %u\n", i, unsigned(near[i]));
+    byol::features container = byol::features::create(encoder).value();
+    container.append(features, labels).value();
+    const byol::neighbours nearest = container.nearest(features, 3).value();
+    for (std::size_t i = 0; i < features.rows; i++) {
+        std::printf("nearest %zu %u %u %u\n", i, unsigned(nearest.rows[3 * i]), unsigned(nearest.rows[3 * i + 1]),
+                    unsigned(nearest.rows[3 * i + 2]));
+        row("cosines", i, nearest.similarities.row(i));
+    }
+    const byol::packed_matrix packed = byol::pack(features, BYOL_ELEMENT_I8).value();
+    const std::int8_t *values = static_cast<const std::int8_t *>(packed.data());
+    for (std::size_t i = 0; i < packed.rows; i++) {
+        int sum = 0;
+        for (std::size_t k = 0; k < packed.columns; k++)
+            sum += values[i * packed.columns + k];
+        row("scale", i, {&packed.scales[i], 1});
+        std::printf("packed %zu %d\n", i, sum);
+    }
+    byol::trainer trainer = byol::trainer::create(encoder).value();
+    for (const std::string &name : names)
+        trainer.add_class(name).value();
+    trainer.add(features, labels).value();
+    opinion("taught", trainer.fit().value(), features);
+    opinion("imprinted", trainer.imprint(10).value(), features);
 }

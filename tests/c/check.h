@@ -120,7 +120,7 @@ static inline unsigned char *file_read(const char *path, size_t *length)
 
 static inline int check_end(const char *name)
 {
-    for (uint32_t kind = BYOL_KIND_RUNTIME; kind <= BYOL_KIND_CANCEL; kind++)
+    for (uint32_t kind = BYOL_KIND_RUNTIME; kind <= BYOL_KIND_TRAINER; kind++)
         CHECK(byol_live_handles(kind) == 0);
     if (check_failures)
         printf("%s: %d checks failed\n", name, check_failures);

@@ -40,9 +40,15 @@ int main(void)
     SAME(byol_fit_report, byol_fit_report_init, BYOL_FIT_REPORT_INIT);
     SAME(byol_head_info, byol_head_info_init, BYOL_HEAD_INFO_INIT);
     SAME(byol_metrics, byol_metrics_init, BYOL_METRICS_INIT);
+    SAME(byol_runtime_stats, byol_runtime_stats_init, BYOL_RUNTIME_STATS_INIT);
+    SAME(byol_image_info, byol_image_info_init, BYOL_IMAGE_INFO_INIT);
+    SAME(byol_features_info, byol_features_info_init, BYOL_FEATURES_INFO_INIT);
+    SAME(byol_trainer_info, byol_trainer_info_init, BYOL_TRAINER_INFO_INIT);
+    SAME(byol_search_options, byol_search_options_init, BYOL_SEARCH_OPTIONS_INIT);
+    SAME(byol_extract_options, byol_extract_options_init, BYOL_EXTRACT_OPTIONS_INIT);
     {
         const byol_extract_options by_macro = BYOL_EXTRACT_OPTIONS_INIT;
-        byol_extract_options by_function = {99, 99};
+        byol_extract_options by_function = {99, 99, 99, 99, NULL, 99, NULL};
         byol_extract_options_init(&by_function, sizeof by_function);
         CHECK(memcmp(&by_macro, &by_function, sizeof by_macro) == 0);
     }

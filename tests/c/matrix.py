@@ -16,7 +16,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = (ROOT / "include/byol.h").read_text()
-HANDLES = ["runtime", "encoder", "head", "cancel"]
+HANDLES = ["runtime", "encoder", "head", "cancel", "features", "trainer"]
+
+
+def member(handle):
+    """What a handle is called in the program, where its own name is taken."""
+    return {"cancel": "token", "features": "container"}.get(handle, handle)
+
 
 # A value that works, by "function.parameter", else by parameter. Outputs lie in `out`, which is watched.
 VALUES = {
@@ -39,25 +45,63 @@ VALUES = {
     "byol_head_load_bytes.data": "in.head_bytes", "byol_head_load_bytes.data_len": "in.head_len",
     "byol_head_predict.labels": "out.labels", "byol_head_classify.labels": "out.labels",
     "byol_head_save_bytes.buffer": "(uint8_t *)out.buffer", "byol_head_save.path": "in.saved_path", "byol_head_fit.encoder": "fixed.encoder",
+    "byol_image_probe.data": "in.files[0]", "byol_image_probe.data_len": "in.lengths[0]",
+    "byol_pack.element": "BYOL_ELEMENT_I8", "byol_pack.packed": "out.packed", "byol_pack.scales": "out.scales",
+    "byol_unpack.element": "BYOL_ELEMENT_I8", "byol_unpack.packed": "in.packed", "byol_unpack.scales": "rows",
+    "packed_len": "COUNT * 64", "byol_unpack.features": "out.features",
+    "byol_head_top_k.k": "3", "threshold": "0", "byol_head_top_k.labels": "out.top", "labels_len": "COUNT * 3",
+    "byol_head_create.weights": "rows", "byol_head_create.bias": "rows", "byol_head_get_weights.weights": "out.features",
+    "weights_len": "COUNT * 64", "byol_head_get_weights.bias": "out.probabilities", "bias_len": "CLASSES",
+    "byol_head_calibrate.temperature": "&out.temperature", "start": "fixed.head",
+    "byol_head_export_onnx.encoder": "&in.source.s", "byol_head_export_onnx.path": "in.saved_path",
+    "byol_head_export_onnx_bytes.encoder": "&in.source.s", "byol_head_export_onnx_bytes.buffer": "(uint8_t *)out.buffer",
+    "byol_features_append.values": "rows", "byol_features_append.names": "in.row_names",
+    "dimension": "(uint32_t)dimension",
+    "byol_features_set_classes.class_names": "in.class_names", "first": "0", "row": "0",
+    "byol_features_get_rows.values": "out.features", "byol_features_get_rows.values_len": "COUNT * 64",
+    "byol_features_get_rows.labels": "out.labels", "byol_features_save.path": "in.features_path",
+    "byol_features_load.path": "in.features_path", "similarities": "out.similarities",
+    "similarities_len": "COUNT * COUNT", "nearest": "out.top", "nearest_len": "COUNT * 3",
+    "name": '"new"', "byol_trainer_add_class.class_index": "&out.class_index", "examples": "&out.examples",
+    "ids": "out.ids", "byol_trainer_remove.ids": "in.ids", "byol_trainer_remove.count": "1",
+    "byol_trainer_add_encoded.data": "in.files", "byol_trainer_add_encoded.lengths": "in.lengths",
+    "byol_trainer_add_encoded.count": "1", "byol_trainer_add_files.count": "1", "first_id": "&out.examples",
+    "example": "in.ids[0]", "scale": "10", "tried": "out.tried", "tried_len": "4 * BYOL_SEARCH_PENALTIES",
+    "tried_count": "&out.tried_count",
 }
 # Where an output has the name of an input elsewhere.
 OUT_FEATURES = {"byol_extract", "byol_extract_encoded", "byol_extract_files", "byol_extract_tensor"}
 # May be NULL, as the comments say.
-NULLABLE = {"error", "options", "needed", "item_status", "class_names", "progress", "user", "callback", "drop", "report",
+NULLABLE = {"error", "options", "ids", "needed", "item_status", "class_names", "progress", "user", "callback", "drop", "report",
             "per_class", "confusion", "byol_head_predict.labels", "byol_head_predict.probabilities",
-            "byol_head_classify.labels", "byol_head_classify.probabilities"}
+            "byol_head_classify.labels", "byol_head_classify.probabilities", "byol_head_top_k.labels",
+            "byol_head_top_k.probabilities", "byol_head_create.bias", "byol_head_get_weights.weights",
+            "byol_head_get_weights.bias", "byol_head_calibrate.temperature", "byol_head_export_onnx.encoder",
+            "byol_head_export_onnx_bytes.encoder", "byol_features_append.names", "byol_features_get_rows.values",
+            "byol_features_get_rows.labels", "byol_features_nearest.nearest", "byol_features_nearest.similarities",
+            "byol_trainer_get_class.examples", "first_id", "fit_options", "tried", "tried_count"}
+# And may not, though another of that name may.
+NEEDED = {"byol_features_set_classes.class_names", "byol_trainer_remove.ids"}
+# Depends on what is there: as recorded.
+RECORDED = {"byol_features_append.labels", "byol_features_append.names"}
 # Handle {0} stands for the default or for none.
-OPTIONAL_HANDLES = {"byol_encoder_open.runtime", "byol_head_fit.encoder"}
-ENUMS = {"level": ("BYOL_LOG_", 0), "element": ("BYOL_TENSOR_", 1)}
+OPTIONAL_HANDLES = {"byol_encoder_open.runtime", "byol_head_fit.encoder", "byol_head_refit.encoder",
+                    "byol_head_create.encoder", "byol_features_create.encoder", "byol_trainer_create.encoder"}
+ENUMS = {"level": ("BYOL_LOG_", 0), "element": ("BYOL_TENSOR_", 1), "byol_pack.element": ("BYOL_ELEMENT_", 1),
+         "byol_unpack.element": ("BYOL_ELEMENT_", 1)}
 # What cannot be called again and again: only the error struct of these is tried.
 ENDS = {"byol_shutdown"}
 INPUTS = ["byol_source", "byol_encoder_options", "byol_contract", "byol_runtime_options", "byol_extract_options",
-          "byol_fit_options", "byol_image"]
-REPORTS = ["byol_model_info", "byol_encoder_info", "byol_head_info", "byol_fit_report", "byol_metrics"]
+          "byol_fit_options", "byol_search_options", "byol_image"]
+REPORTS = ["byol_model_info", "byol_encoder_info", "byol_head_info", "byol_fit_report", "byol_metrics", "byol_image_info",
+           "byol_runtime_stats", "byol_features_info", "byol_trainer_info"]
 
 
 def uncommented(text):
     return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+
+
+BY_VALUE = [f"struct byol_{handle}" for handle in HANDLES]
 
 
 def functions():
@@ -95,14 +139,14 @@ def value(function, name, kind):
         return "&out.token"
     for handle in HANDLES:
         if kind == f"struct byol_{handle} *":
-            return f"&out.{'token' if handle == 'cancel' else handle}"
+            return f"&out.{member(handle)}"
     if name == "token" and function.startswith("byol_cancel_"):
         return "fixed.token"
-    if function.endswith("_close") and kind.startswith("struct byol_") and not kind.endswith("*"):
-        return f"fixed.{'token' if 'cancel' in kind else kind.split('byol_')[1]}"
+    if kind in ("struct byol_features", "struct byol_trainer") or function.endswith("_close") and kind in BY_VALUE:
+        return f"fixed.{member(kind.split('byol_')[1])}"
     if name == "features" and function in OUT_FEATURES:
         return "out.features"
-    if match := re.match(r"(?:const )?struct (byol_(?:\w+_info|\w+_options))\*?\s*\*?$", kind):
+    if match := re.match(r"(?:const )?struct (byol_(?:\w+_info|\w+_options|\w+_stats))\*?\s*\*?$", kind):
         place = "out" if match[1] in REPORTS else "in"
         return f"&{place}.{match[1][5:]}.s"
     found = VALUES.get(f"{function}.{name}", VALUES.get(name))
@@ -115,16 +159,17 @@ def cases(function, parameters):
     """(parameter, name of the variant, preparation, the argument instead or None, expected or None for recorded)."""
     values = {name: value(function, name, kind) for kind, name in parameters}
     for kind, name in parameters:
-        good, nullable = values[name], name in NULLABLE or f"{function}.{name}" in NULLABLE
+        good, where = values[name], f"{function}.{name}"
+        nullable = where not in NEEDED and (name in NULLABLE or where in NULLABLE)
         if function in ENDS and name != "error":
             continue
-        null = "BYOL_OK" if nullable else "BYOL_E_NULL_POINTER"
-        if kind in ("struct byol_runtime", "struct byol_encoder", "struct byol_head", "struct byol_cancel"):
+        null = None if where in RECORDED else "BYOL_OK" if nullable else "BYOL_E_NULL_POINTER"
+        if kind in BY_VALUE:
             what = kind.split("byol_")[1]
             none = "BYOL_OK" if name == "token" and not function.startswith("byol_cancel_") else "BYOL_E_HANDLE"
             none = "BYOL_OK" if f"{function}.{name}" in OPTIONAL_HANDLES or function.endswith("_close") else none
             yield name, "0", "", f"(byol_{what}){{0}}", none
-            yield name, "closed", "", f"closed.{'token' if what == 'cancel' else what}", "BYOL_E_HANDLE"
+            yield name, "closed", "", f"closed.{member(what)}", "BYOL_E_HANDLE"
             other = "encoder" if what != "encoder" else "head"
             yield name, "wrong kind", "", f"(byol_{what}){{fixed.{other}.id}}", "BYOL_E_HANDLE"
             yield name, "all ones", "", f"(byol_{what}){{UINT64_MAX}}", "BYOL_E_HANDLE"
@@ -171,10 +216,11 @@ def cases(function, parameters):
         elif "*" in kind or kind.endswith("_callback"):
             yield name, "NULL", "", "NULL", null
             if kind in ("const float *", "float *", "uint32_t *", "const uint32_t *", "double *", "uint64_t *", "size_t *",
-                        "byol_status *", "const char *const *", "const uint8_t *const *", "const size_t *"):
+                        "byol_status *", "const char *const *", "const uint8_t *const *", "const size_t *",
+                        "const uint64_t *"):
                 yield name, "misaligned", "", f"({kind})(void *)(odd + 1)", "BYOL_E_INVALID_ARG"
-        elif name in ENUMS:
-            prefix, _ = ENUMS[name]
+        elif where in ENUMS or name in ENUMS:
+            prefix, _ = ENUMS.get(where) or ENUMS[name]
             for bad in (f"{last_of(prefix) + 1}u", "INT32_MAX", "UINT32_MAX"):
                 yield name, bad.rstrip("u"), "", bad, "BYOL_E_INVALID_ARG"
         elif kind == "size_t":
@@ -203,22 +249,33 @@ PROLOGUE = r"""/* Written by tests/c/matrix.py: do not edit. */
 static struct pictures set, sound_set;
 static const byol_runtime any = {0};
 static const byol_cancel never = {0};
-static struct { byol_runtime runtime; byol_encoder encoder; byol_head head; byol_cancel token; } fixed, closed;
+static struct {
+    byol_runtime runtime; byol_encoder encoder; byol_head head; byol_cancel token; byol_features container;
+    byol_trainer trainer;
+} fixed, closed;
 static struct {
 @INPUTS@
     const char *head_path, *saved_path, *paths[1];
     const uint8_t *files[1], *head_bytes;
     size_t lengths[1], head_len;
+    const char *features_path, *class_names[CLASSES], *row_names[COUNT];
+    uint64_t ids[1];
+    int8_t packed[COUNT * 64];
 } in, sound_in;
 static struct {
 @REPORTS@
-    byol_runtime runtime; byol_encoder encoder; byol_head head; byol_cancel token;
-    float features[COUNT * 64], probabilities[COUNT * CLASSES];
-    uint32_t labels[COUNT];
+    byol_runtime runtime; byol_encoder encoder; byol_head head; byol_cancel token; byol_features container;
+    byol_trainer trainer;
+    float features[COUNT * 64], probabilities[COUNT * CLASSES], scales[COUNT], similarities[COUNT * COUNT];
+    int8_t packed[COUNT * 64];
+    uint32_t labels[COUNT], top[COUNT * 3], class_index;
+    uint64_t ids[COUNT], examples;
+    double temperature, tried[4 * BYOL_SEARCH_PENALTIES];
+    size_t tried_count;
     byol_status item_status[COUNT];
     double per_class[3 * CLASSES];
     uint64_t confusion[CLASSES * CLASSES];
-    char buffer[65536];
+    char buffer[1 << 18];
 } out, before;
 static uint64_t aligned[32];
 static unsigned char *odd = (unsigned char *)aligned;
@@ -228,6 +285,8 @@ static byol_status *statuses;
 static byol_error bad_error;
 static byol_error check_error;
 
+static const double penalties[2] = {1e-2, 1e-3};
+
 static uint64_t random_id(void)
 {
     static uint64_t state = 88172645463325252u;
@@ -235,9 +294,26 @@ static uint64_t random_id(void)
     return state;
 }
 
+/* A container and a trainer with the same rows each time, whatever the call before did to them. Ids begin with 1. */
+static void renew(void)
+{
+    uint32_t class_index;
+    (void)byol_features_close(fixed.container, NULL);
+    (void)byol_trainer_close(fixed.trainer, NULL);
+    MUST(byol_features_create(fixed.encoder, 0, &fixed.container, E));
+    MUST(byol_features_append(fixed.container, rows, COUNT, dimension, 0, sound_set.labels, sound_in.row_names,
+                              E));
+    MUST(byol_features_set_classes(fixed.container, sound_in.class_names, CLASSES, E));
+    MUST(byol_trainer_create(fixed.encoder, 0, &fixed.trainer, E));
+    for (size_t i = 0; i < CLASSES; i++)
+        MUST(byol_trainer_add_class(fixed.trainer, sound_in.class_names[i], &class_index, E));
+    MUST(byol_trainer_add(fixed.trainer, rows, COUNT, dimension, 0, sound_set.labels, NULL, E));
+}
+
 /* Everything as it should be, outputs full of rubbish. */
 static void prepare(void)
 {
+    renew();
     set = sound_set;
     in = sound_in;
     memset(&out, 0xa5, sizeof out);
@@ -271,7 +347,7 @@ MAIN = r"""
 int main(int argc, char **argv)
 {
     static unsigned char picture[2048];
-    static char head_path[4096], saved_path[4096], picture_path[4096];
+    static char head_path[4096], saved_path[4096], picture_path[4096], features_path[4096];
     byol_error error = BYOL_ERROR_INIT;
     FILE *file;
     size_t i;
@@ -281,6 +357,7 @@ int main(int argc, char **argv)
     snprintf(head_path, sizeof head_path, "%s/matrix-head.safetensors", argv[3]);
     snprintf(saved_path, sizeof saved_path, "%s/matrix-saved.safetensors", argv[3]);
     snprintf(picture_path, sizeof picture_path, "%s/matrix.bmp", argv[3]);
+    snprintf(features_path, sizeof features_path, "%s/matrix-features.safetensors", argv[3]);
     /* A black BMP of SIDE x SIDE pixels of 8 bit, without a palette of its own size: 54 bytes, 4 of palette, pixels. */
     {
         static const unsigned char start[] = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 58, 0, 0, 0, 40, 0, 0, 0, SIDE, 0, 0, 0, SIDE, 0,
@@ -309,6 +386,16 @@ int main(int argc, char **argv)
     MUST(byol_encoder_close(closed.encoder, &error));
     MUST(byol_head_close(closed.head, &error));
     MUST(byol_cancel_close(closed.token, &error));
+    sound_in.class_names[0] = "one", sound_in.class_names[1] = "two", sound_in.class_names[2] = "three";
+    sound_in.class_names[3] = "four", sound_in.ids[0] = 1, sound_in.features_path = features_path;
+    for (i = 0; i < COUNT; i++)
+        sound_in.row_names[i] = "a picture";
+    renew();
+    MUST(byol_features_save(fixed.container, features_path, &error));
+    closed.container = fixed.container, closed.trainer = fixed.trainer;
+    MUST(byol_features_close(closed.container, &error));
+    MUST(byol_trainer_close(closed.trainer, &error));
+    fixed.container.id = fixed.trainer.id = 0;
     for (i = 0; i < sizeof aligned; i++)
         odd[i] = 0;
 @INITS@
@@ -318,6 +405,7 @@ int main(int argc, char **argv)
     sound_in.contract.s.deviation[0] = 1;
     sound_in.head_path = head_path, sound_in.saved_path = saved_path, sound_in.paths[0] = picture_path;
     sound_in.head_bytes = file_read(head_path, &sound_in.head_len);
+    sound_in.search_options.s.penalties = penalties, sound_in.search_options.s.penalties_len = 2;
 
     /* set.images points into the pictures of the set it was made for, which stay where they are. */
 @CALLS@
@@ -327,6 +415,8 @@ int main(int argc, char **argv)
     byol_encoder_close(fixed.encoder, NULL);
     byol_runtime_close(fixed.runtime, NULL);
     byol_cancel_close(fixed.token, NULL);
+    byol_features_close(fixed.container, NULL);
+    byol_trainer_close(fixed.trainer, NULL);
     if (byol_live_handles(BYOL_KIND_ANY) != 0) {
         fprintf(stderr, "%u handles are left open\n", (unsigned)byol_live_handles(BYOL_KIND_ANY));
         return 1;
@@ -340,7 +430,7 @@ def main():
     groups, calls, count = [], [], 0
     for function, parameters in functions():
         lines = [f"static void {function[5:]}_matrix(void)", "{", "    byol_status status;"]
-        closes = [f"    if (status == BYOL_OK) (void)byol_{h}_close(out.{'token' if h == 'cancel' else h}, NULL);"
+        closes = [f"    if (status == BYOL_OK) (void)byol_{h}_close(out.{member(h)}, NULL);"
                   for kind, name in parameters for h in HANDLES if kind == f"struct byol_{h} *"]
         base = [("-", "as it should be", "", None, "BYOL_OK")]
         if function in ENDS or function.endswith("_close"):

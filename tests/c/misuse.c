@@ -179,7 +179,7 @@ int main(int argc, char **argv)
     EXPECT(BYOL_E_LIMIT, byol_encoder_open(any, &source, &options, &encoder_out, E));
     options.max_model_bytes = 0, options.output = "no such output";
     EXPECT(BYOL_E_MODEL_UNSUPPORTED, byol_encoder_open(any, &source, &options, &encoder_out, E));
-    source.flags = 1;
+    source.flags = 2;
     EXPECT(BYOL_E_INVALID_ARG, byol_encoder_open(any, &source, NULL, &encoder_out, E));
     source.flags = 0, source.sha256 = "abc";
     EXPECT(BYOL_E_INVALID_ARG, byol_encoder_open(any, &source, NULL, &encoder_out, E));
@@ -417,10 +417,20 @@ int main(int argc, char **argv)
         struct {
             byol_extract_options now;
             uint32_t later[2];
-        } longer = {{sizeof longer, 0}, {0, 0}};
+        } longer = {BYOL_EXTRACT_OPTIONS_INIT, {0, 0}};
+        longer.now.struct_size = sizeof longer;
         EXPECT(BYOL_OK, byol_extract(encoder, set.images, COUNT, &longer.now, features, 0, length, NULL, never, E));
         longer.later[1] = 1;
         EXPECT(BYOL_E_ABI, byol_extract(encoder, set.images, COUNT, &longer.now, features, 0, length, NULL, never, E));
+    }
+    {
+        /* A caller of the first version: what came later is not read, whatever stands there. */
+        byol_extract_options shorter = BYOL_EXTRACT_OPTIONS_INIT;
+        shorter.struct_size = 8, shorter.element = 77;
+        EXPECT(BYOL_OK, byol_extract(encoder, set.images, COUNT, &shorter, features, 0, length, NULL, never, E));
+        /* A size that no version had. */
+        shorter.struct_size = 16, shorter.element = 0;
+        EXPECT(BYOL_E_ABI, byol_extract(encoder, set.images, COUNT, &shorter, features, 0, length, NULL, never, E));
     }
     {
         struct {

@@ -1,6 +1,7 @@
 /* The whole of byol.hpp: from an encoder's file to a saved head and its predictions, and every way to fail. */
 #include <byol.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -192,6 +193,133 @@ static int run(const std::string &file, const std::string &other_file, const std
     auto other = byol::encoder::open(byol::source::file(other_file));
     MUST(other);
     CHECK(loaded->check(*other).code() == BYOL_E_WRONG_ENCODER);
+
+    /* Everything a head can become. */
+    auto two = fitted->top_k(*features, 2);
+    MUST(two);
+    CHECK(two->labels.size() == 2 * COUNT && two->labels[6] == predicted->labels[3] && two->probabilities.columns == 2);
+    CHECK(fitted->top_k(*features, 1, 1.0f)->labels[0] == BYOL_NO_CLASS);
+    auto weights = fitted->weights();
+    auto bias = fitted->bias();
+    MUST(weights);
+    MUST(bias);
+    CHECK(weights->rows == CLASSES && bias->size() == CLASSES);
+    auto made = byol::head::create(*weights, *bias, names, encoder);
+    MUST(made);
+    CHECK(made->logits(*features)->values == logits->values);
+    CHECK(byol::head::create(*weights, byol::span<const float>(bias->data(), 1), names).code() == BYOL_E_SHAPE);
+    double temperature = 0;
+    auto cool = made->calibrate(*features, labels, &temperature);
+    MUST(cool);
+    CHECK(temperature > 0 && cool->info()->temperature == temperature && cool->predict(*features)->labels == labels);
+    auto twin = cool->clone();
+    MUST(twin);
+    auto refitted = fitted->refit(*features, labels, names, encoder);
+    MUST(refitted);
+    MUST(fitted->export_onnx(folder + "/cpp-head.onnx"));
+    MUST(fitted->export_onnx(folder + "/cpp-classifier.onnx", byol::source::file(file)));
+    auto alone = fitted->onnx(), merged = fitted->onnx(byol::source::file(file));
+    MUST(alone);
+    MUST(merged);
+    CHECK(alone->size() < merged->size());
+    CHECK(fitted->onnx(byol::source::file(other_file)).code() == BYOL_E_WRONG_ENCODER);
+
+    /* Packed features. */
+    for (const std::uint32_t element : std::vector<std::uint32_t>{BYOL_ELEMENT_F16, BYOL_ELEMENT_I8}) {
+        auto packed = encoder.extract_packed(images, element);
+        MUST(packed);
+        auto again_packed = byol::pack(*features, element);
+        MUST(again_packed);
+        CHECK(packed->storage == again_packed->storage && packed->scales == again_packed->scales);
+        auto unpacked = byol::unpack(*packed);
+        MUST(unpacked);
+        CHECK(unpacked->rows == COUNT && fitted->predict(*unpacked)->labels == labels);
+    }
+    CHECK(encoder.extract_packed(images, 77).code() == BYOL_E_SHAPE);
+
+    /* A model from a function, and one that throws. */
+    {
+        std::size_t at = 0;
+        const auto give = [&](byol::span<std::uint8_t> room) {
+            const std::size_t count = std::min(room.size(), merged->size() - at);
+            std::memcpy(room.data(), merged->data() + at, count);
+            at += count;
+            return static_cast<std::int64_t>(count);
+        };
+        CHECK(byol::inspect(byol::source::reader(give)).has_value());
+        CHECK(byol::inspect(byol::source::reader([](byol::span<std::uint8_t>) -> std::int64_t { return -1; })).code() ==
+              BYOL_E_IO);
+#ifdef BYOL_HPP_EXCEPTIONS
+        CHECK(byol::inspect(byol::source::reader([](byol::span<std::uint8_t>) -> std::int64_t { throw 1; })).code() ==
+              BYOL_E_IO);
+#endif
+        CHECK(byol::inspect(byol::source::file(file).allow_external_data()).has_value());
+    }
+    CHECK(byol::probe(byol::span<const std::uint8_t>()).code() == BYOL_E_IMAGE_DECODE);
+
+    /* A container, and a trainer. */
+    auto container = byol::features::create(encoder);
+    MUST(container);
+    const std::vector<std::string> row_names(COUNT, "picture");
+    MUST(container->append(*features, labels, row_names));
+    CHECK(container->append(*features, byol::span<const std::uint32_t>(labels.data(), 1)).code() == BYOL_E_SHAPE);
+    MUST(container->set_classes(names));
+    CHECK(container->info()->rows == COUNT && *container->class_name(3) == names[3] && *container->name(2) == "picture");
+    CHECK(container->rows(3, 2)->row(1)[0] == features->row(4)[0] && container->labels(1, 2)->at(1) == labels[2]);
+    CHECK(container->rows(COUNT, 1).code() == BYOL_E_NOT_FOUND && container->rows(0, 0).has_value());
+    auto near = container->nearest(*features, 2);
+    MUST(near);
+    CHECK(near->rows[0] == 0 && near->rows.size() == 2 * COUNT && near->similarities.values[0] > 0.999f);
+    CHECK(container->similarity(*features)->columns == COUNT);
+    MUST(container->save(folder + "/cpp.safetensors"));
+    auto kept = byol::features::load(folder + "/cpp.safetensors");
+    MUST(kept);
+    auto trainer = byol::trainer::create(encoder);
+    MUST(trainer);
+    for (const std::string &name : names)
+        MUST(trainer->add_class(name));
+    auto ids = trainer->add_images(encoder, images, labels);
+    MUST(ids);
+    CHECK(ids->at(3) == 4 && *trainer->examples(0) == COUNT / CLASSES && *trainer->class_name(1) == names[1]);
+    CHECK(trainer->add_encoded(encoder, encoded, byol::span<const std::uint32_t>(labels.data(), 1)).code() ==
+          BYOL_E_IMAGE_DECODE);
+    CHECK(trainer->add_files(encoder, {"no/such/cat.jpg"}, byol::span<const std::uint32_t>(labels.data(), 1)).code() ==
+          BYOL_E_NOT_FOUND);
+    auto taught = trainer->fit();
+    MUST(taught);
+    CHECK(taught->predict(*features)->labels == labels);
+    auto rest = trainer->add(*features, labels);
+    MUST(rest);
+    MUST(trainer->relabel(ids->at(0), 1));
+    MUST(trainer->remove(*rest));
+    MUST(trainer->relabel(ids->at(0), labels[0]));
+    auto retaught = trainer->refit();
+    MUST(retaught);
+    auto first = trainer->add(*kept);
+    MUST(first);
+    CHECK(trainer->info()->examples == 2 * COUNT && trainer->features()->info()->rows == 2 * COUNT);
+    std::vector<byol::tried_penalty> tried;
+    auto searched = trainer->search(byol::make<byol_search_options>(), byol::make<byol_fit_options>(),
+                                    [](double, double, double) { return true; }, byol::cancel(), &report, &tried);
+    MUST(searched);
+    CHECK(tried.size() >= 3 && tried[0].l2 > tried[1].l2);
+#ifdef BYOL_HPP_EXCEPTIONS
+    thrown = false;
+    try {
+        (void)trainer->search(byol::make<byol_search_options>(), byol::make<byol_fit_options>(),
+                              [](double, double, double) -> bool { throw 5; });
+    } catch (int five) {
+        thrown = five == 5;
+    }
+    CHECK(thrown);
+#endif
+    CHECK(trainer->imprint(20)->predict(*features)->labels == labels);
+    MUST(trainer->remove_class(3));
+    CHECK(trainer->info()->classes == CLASSES - 1);
+    auto stats = byol::runtime_stats();
+    MUST(stats);
+    CHECK(stats->calls > 100 && stats->held_bytes > 0);
+    MUST(byol::runtime_trim());
 
     /* The log. */
     std::vector<std::string> said;

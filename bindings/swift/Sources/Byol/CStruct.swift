@@ -29,6 +29,11 @@ extension byol_head_info: CStruct {}
 extension byol_fit_options: CStruct {}
 extension byol_fit_report: CStruct {}
 extension byol_metrics: CStruct {}
+extension byol_runtime_stats: CStruct {}
+extension byol_image_info: CStruct {}
+extension byol_features_info: CStruct {}
+extension byol_trainer_info: CStruct {}
+extension byol_search_options: CStruct {}
 
 /// The text in an array of char, which Swift sees as a tuple.
 func string<Characters>(_ characters: Characters) -> String {

@@ -15,6 +15,8 @@ public struct HeadInfo: Sendable, Hashable {
     public let l2: Double
     /// SHA-256 of the file of the encoder whose features it takes, hexadecimal; empty if it is not known.
     public let encoderSHA256: String
+    /// What `calibrated` divided the scores by; 1 where it did not.
+    public let temperature: Double
 }
 
 /// A head's opinion of some rows or pictures.
@@ -84,7 +86,7 @@ public final class Head: Sendable {
     /// Closes the head before its time. Calls that use it finish, later ones throw `.closed`. May be called again.
     public func close() { handle.close() }
 
-    private func use<Result>(_ body: (byol_head) -> Result) -> Result {
+    func use<Result>(_ body: (byol_head) -> Result) -> Result {
         handle.use { body(byol_head(id: $0)) }
     }
 
@@ -121,7 +123,8 @@ public final class Head: Sendable {
         try attempt { error in handle.use { byol_head_get_info(byol_head(id: $0), &info, error) } }
         return HeadInfo(
             classes: Int(info.classes), dimension: Int(info.dimension), converged: info.converged != 0,
-            examples: Int(clamping: info.examples), l2: info.l2, encoderSHA256: string(info.encoder_sha256))
+            examples: Int(clamping: info.examples), l2: info.l2, encoderSHA256: string(info.encoder_sha256),
+            temperature: info.temperature)
     }
 
     /// The name of a class, counted from 0, or `.notFound`.

@@ -26,6 +26,10 @@ public enum Library {
         case head
         /// `Cancellation`, and what every asynchronous call makes for its time.
         case cancellation
+        /// `Features`.
+        case features
+        /// `Trainer`.
+        case trainer
     }
 
     /// How many things of a kind are open in this process, for tests that look for leaks.

@@ -10,6 +10,11 @@ public struct Source: Sendable {
 
     let place: Place
     let sha256: String?
+    /// Whether the model may keep tensors in further files: regular ones in the folder of its path. Without it such a
+    /// model is refused.
+    public var allowsExternalData = false
+
+    private init(place: Place, sha256: String?) { (self.place, self.sha256) = (place, sha256) }
 
     /// The file at a path. `sha256`, 64 hexadecimal digits, is what it must have; nil for any.
     public static func path(_ path: String, sha256: String? = nil) -> Source {
@@ -33,6 +38,7 @@ public struct Source: Sendable {
         return withText(sha256) { sha256 in
             var source = byol_source.started()
             source.sha256 = sha256
+            source.flags = allowsExternalData ? UInt32(BYOL_SOURCE_EXTERNAL_DATA) : 0
             switch place {
             case .path(let path):
                 return path.withCString {
@@ -89,7 +95,7 @@ public struct ModelInfo: Sendable, Hashable {
     public let dimension: Int
     /// Whether the file says how pictures become input.
     public let hasContract: Bool
-    /// Whether the file keeps tensors in other files, and so can't be opened.
+    /// Whether the file keeps tensors in other files: `Source.allowsExternalData`.
     public let hasExternalData: Bool
     /// Number of operators.
     public let nodes: Int

@@ -31,12 +31,28 @@ struct HeaderTests {
                 "struct_size": MemoryLayout<byol_runtime_options>.offset(of: \.struct_size),
                 "threads": MemoryLayout<byol_runtime_options>.offset(of: \.threads),
                 "library": MemoryLayout<byol_runtime_options>.offset(of: \.library),
+                "max_memory": MemoryLayout<byol_runtime_options>.offset(of: \.max_memory),
             ]
         ),
         "byol_runtime": (
             MemoryLayout<byol_runtime>.size,
             [
                 "id": MemoryLayout<byol_runtime>.offset(of: \.id)
+            ]
+        ),
+        "byol_runtime_stats": (
+            MemoryLayout<byol_runtime_stats>.size,
+            [
+                "struct_size": MemoryLayout<byol_runtime_stats>.offset(of: \.struct_size),
+                "threads": MemoryLayout<byol_runtime_stats>.offset(of: \.threads),
+                "calls": MemoryLayout<byol_runtime_stats>.offset(of: \.calls),
+                "failures": MemoryLayout<byol_runtime_stats>.offset(of: \.failures),
+                "pictures": MemoryLayout<byol_runtime_stats>.offset(of: \.pictures),
+                "held_bytes": MemoryLayout<byol_runtime_stats>.offset(of: \.held_bytes),
+                "held_peak": MemoryLayout<byol_runtime_stats>.offset(of: \.held_peak),
+                "max_memory": MemoryLayout<byol_runtime_stats>.offset(of: \.max_memory),
+                "resident_bytes": MemoryLayout<byol_runtime_stats>.offset(of: \.resident_bytes),
+                "resident_peak": MemoryLayout<byol_runtime_stats>.offset(of: \.resident_peak),
             ]
         ),
         "byol_source": (
@@ -48,6 +64,8 @@ struct HeaderTests {
                 "data": MemoryLayout<byol_source>.offset(of: \.data),
                 "data_len": MemoryLayout<byol_source>.offset(of: \.data_len),
                 "sha256": MemoryLayout<byol_source>.offset(of: \.sha256),
+                "read": MemoryLayout<byol_source>.offset(of: \.read),
+                "user": MemoryLayout<byol_source>.offset(of: \.user),
             ]
         ),
         "byol_model_info": (
@@ -130,6 +148,25 @@ struct HeaderTests {
                 "stride": MemoryLayout<byol_image>.offset(of: \.stride),
                 "data": MemoryLayout<byol_image>.offset(of: \.data),
                 "data_len": MemoryLayout<byol_image>.offset(of: \.data_len),
+                "alpha": MemoryLayout<byol_image>.offset(of: \.alpha),
+                "orientation": MemoryLayout<byol_image>.offset(of: \.orientation),
+                "region_x": MemoryLayout<byol_image>.offset(of: \.region_x),
+                "region_y": MemoryLayout<byol_image>.offset(of: \.region_y),
+                "region_width": MemoryLayout<byol_image>.offset(of: \.region_width),
+                "region_height": MemoryLayout<byol_image>.offset(of: \.region_height),
+            ]
+        ),
+        "byol_image_info": (
+            MemoryLayout<byol_image_info>.size,
+            [
+                "struct_size": MemoryLayout<byol_image_info>.offset(of: \.struct_size),
+                "width": MemoryLayout<byol_image_info>.offset(of: \.width),
+                "height": MemoryLayout<byol_image_info>.offset(of: \.height),
+                "channels": MemoryLayout<byol_image_info>.offset(of: \.channels),
+                "bits": MemoryLayout<byol_image_info>.offset(of: \.bits),
+                "has_alpha": MemoryLayout<byol_image_info>.offset(of: \.has_alpha),
+                "orientation": MemoryLayout<byol_image_info>.offset(of: \.orientation),
+                "format": MemoryLayout<byol_image_info>.offset(of: \.format),
             ]
         ),
         "byol_extract_options": (
@@ -137,6 +174,11 @@ struct HeaderTests {
             [
                 "struct_size": MemoryLayout<byol_extract_options>.offset(of: \.struct_size),
                 "flags": MemoryLayout<byol_extract_options>.offset(of: \.flags),
+                "element": MemoryLayout<byol_extract_options>.offset(of: \.element),
+                "reserved": MemoryLayout<byol_extract_options>.offset(of: \.reserved),
+                "packed": MemoryLayout<byol_extract_options>.offset(of: \.packed),
+                "packed_len": MemoryLayout<byol_extract_options>.offset(of: \.packed_len),
+                "scales": MemoryLayout<byol_extract_options>.offset(of: \.scales),
             ]
         ),
         "byol_head_info": (
@@ -149,6 +191,7 @@ struct HeaderTests {
                 "examples": MemoryLayout<byol_head_info>.offset(of: \.examples),
                 "l2": MemoryLayout<byol_head_info>.offset(of: \.l2),
                 "encoder_sha256": MemoryLayout<byol_head_info>.offset(of: \.encoder_sha256),
+                "temperature": MemoryLayout<byol_head_info>.offset(of: \.temperature),
             ]
         ),
         "byol_head": (
@@ -196,6 +239,55 @@ struct HeaderTests {
                 "calibration_error": MemoryLayout<byol_metrics>.offset(of: \.calibration_error),
                 "top1_low": MemoryLayout<byol_metrics>.offset(of: \.top1_low),
                 "top1_high": MemoryLayout<byol_metrics>.offset(of: \.top1_high),
+            ]
+        ),
+        "byol_features_info": (
+            MemoryLayout<byol_features_info>.size,
+            [
+                "struct_size": MemoryLayout<byol_features_info>.offset(of: \.struct_size),
+                "dimension": MemoryLayout<byol_features_info>.offset(of: \.dimension),
+                "rows": MemoryLayout<byol_features_info>.offset(of: \.rows),
+                "classes": MemoryLayout<byol_features_info>.offset(of: \.classes),
+                "has_labels": MemoryLayout<byol_features_info>.offset(of: \.has_labels),
+                "has_names": MemoryLayout<byol_features_info>.offset(of: \.has_names),
+                "has_encoder": MemoryLayout<byol_features_info>.offset(of: \.has_encoder),
+                "encoder_sha256": MemoryLayout<byol_features_info>.offset(of: \.encoder_sha256),
+            ]
+        ),
+        "byol_features": (
+            MemoryLayout<byol_features>.size,
+            [
+                "id": MemoryLayout<byol_features>.offset(of: \.id)
+            ]
+        ),
+        "byol_trainer_info": (
+            MemoryLayout<byol_trainer_info>.size,
+            [
+                "struct_size": MemoryLayout<byol_trainer_info>.offset(of: \.struct_size),
+                "dimension": MemoryLayout<byol_trainer_info>.offset(of: \.dimension),
+                "examples": MemoryLayout<byol_trainer_info>.offset(of: \.examples),
+                "classes": MemoryLayout<byol_trainer_info>.offset(of: \.classes),
+                "is_fitted": MemoryLayout<byol_trainer_info>.offset(of: \.is_fitted),
+                "encoder_sha256": MemoryLayout<byol_trainer_info>.offset(of: \.encoder_sha256),
+            ]
+        ),
+        "byol_search_options": (
+            MemoryLayout<byol_search_options>.size,
+            [
+                "struct_size": MemoryLayout<byol_search_options>.offset(of: \.struct_size),
+                "folds": MemoryLayout<byol_search_options>.offset(of: \.folds),
+                "patience": MemoryLayout<byol_search_options>.offset(of: \.patience),
+                "reserved": MemoryLayout<byol_search_options>.offset(of: \.reserved),
+                "held_out": MemoryLayout<byol_search_options>.offset(of: \.held_out),
+                "seed": MemoryLayout<byol_search_options>.offset(of: \.seed),
+                "penalties": MemoryLayout<byol_search_options>.offset(of: \.penalties),
+                "penalties_len": MemoryLayout<byol_search_options>.offset(of: \.penalties_len),
+            ]
+        ),
+        "byol_trainer": (
+            MemoryLayout<byol_trainer>.size,
+            [
+                "id": MemoryLayout<byol_trainer>.offset(of: \.id)
             ]
         ),
     ]
