@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 use byol_model::dataset::{Dataset, Split};
-use byol_model::encoder::{EncoderConfig, Pool, Stem};
+use byol_model::encoder::{EncoderConfig, Norm, Pool, Stem};
 use byol_model::error::Error;
 use byol_model::onnx;
 use byol_model::picture::{Filter, InputContract, Limits, Picture, PictureView, PixelFormat, Resize};
-use byol_model::weights::{Tensor, Weights};
+use byol_model::weights::{Fitted, Tensor, Weights};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,20 +19,144 @@ fn tiny() -> EncoderConfig {
     EncoderConfig { stem: Stem::Small, width: 4, image_size: 16, channels: 1, ..EncoderConfig::default() }
 }
 
-/// Parameters and multiply-adds as torchvision's documentation gives them for the whole classifier, less its last layer
-/// (512 or 2048 x 1000 + 1000).
+/// Parameters and multiply-adds as torchvision's and timm's documentation give them for the whole classifier, less its
+/// last layer (features x 1000 + 1000); at 224 pixels, or those that they were published at.
 #[test]
-fn resnets_have_the_published_sizes() {
-    for (name, parameters, last, giga) in [
-        ("resnet18", 11_689_512, 513_000, 1.814),
-        ("resnet34", 21_797_672, 513_000, 3.664),
-        ("resnet50", 25_557_032, 2_049_000, 4.089),
+fn encoders_have_the_published_sizes() {
+    for (name, size, parameters, features, giga) in [
+        ("resnet18", 224, 11_689_512, 512, 1.814),
+        ("resnet34", 224, 21_797_672, 512, 3.664),
+        ("resnet50", 224, 25_557_032, 2048, 4.089),
+        ("resnet101", 224, 44_549_160, 2048, 7.801),
+        ("resnet152", 224, 60_192_808, 2048, 11.514),
+        ("resnet200", 224, 64_673_832, 2048, 15.07),
+        ("efficientnet_b0", 224, 5_288_548, 1280, 0.386),
+        ("efficientnet_b1", 240, 7_794_184, 1280, 0.687),
+        ("efficientnet_b2", 288, 9_109_994, 1408, 1.088),
+        ("efficientnet_b3", 300, 12_233_232, 1536, 1.827),
+        ("tf_efficientnet_b0", 224, 5_288_548, 1280, 0.386),
+        ("vit_tiny_patch16", 224, 5_717_416, 192, 1.258),
+        ("vit_small_patch16", 224, 22_050_664, 384, 4.608),
+        ("vit_base_patch16", 224, 86_567_656, 768, 17.564),
+        ("convnext_tiny", 224, 28_589_128, 768, 4.456),
     ] {
-        let graph = EncoderConfig { name: name.into(), ..EncoderConfig::default() }.build().unwrap();
-        assert_eq!(graph.parameter_count(), parameters - last, "{name}");
-        let all = graph.multiply_adds() as f64 / 1e9 + (last as f64 - 1000.0) / 1e9;
-        assert!((all - giga).abs() < 0.01, "{name}: {all}");
+        let config = EncoderConfig { name: name.into(), image_size: size, ..EncoderConfig::default() };
+        let graph = config.build().unwrap();
+        assert_eq!(graph.dimension(), features, "{name}");
+        assert_eq!(graph.parameter_count(), parameters - features * 1000 - 1000, "{name}");
+        let all = (graph.multiply_adds() + features as u64 * 1000) as f64 / 1e9;
+        assert!((all / giga - 1.0).abs() < 0.01, "{name}: {all}");
     }
+}
+
+/// Millions of parameters of the networks in the BYOL paper (table 1), which counts the encoder alone.
+#[test]
+fn wide_resnets_have_the_papers_sizes() {
+    for (name, times, millions) in
+        [("resnet50", 1, 24), ("resnet50", 2, 94), ("resnet50", 4, 375), ("resnet200", 2, 250)]
+    {
+        let config = EncoderConfig { name: name.into(), width: 64 * times, ..EncoderConfig::default() };
+        let found = config.build().unwrap().parameter_count() as f64 / 1e6;
+        assert!((found - f64::from(millions)).abs() < 1.0, "{name} {times}x: {found}");
+    }
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_nearest() {
+    let known = |error: Error| match error {
+        Error::Unknown { known, .. } => known,
+        other => panic!("{other}"),
+    };
+    let nearest = |name: &str| {
+        let config = EncoderConfig { name: name.into(), ..EncoderConfig::default() };
+        known(config.build().unwrap_err())[0].clone()
+    };
+    assert_eq!(nearest("Resnet-50"), "resnet50");
+    assert_eq!(nearest("vit_tiny_patch16_224"), "vit_tiny_patch16");
+    assert_eq!(nearest("efficientnetb3"), "efficientnet_b3");
+    assert_eq!(nearest("convnext"), "convnext_tiny");
+    assert_eq!(known("cat-avg-max".parse::<Pool>().unwrap_err())[0], "catavgmax");
+    assert_eq!(known("syncbatch".parse::<Norm>().unwrap_err())[0], "sync-batch");
+    assert_eq!(known("smal".parse::<Stem>().unwrap_err())[0], "small");
+    for pool in ["published", "average", "max", "catavgmax", "catmaxavg", "gem", "grid3"] {
+        assert_eq!(pool.parse::<Pool>().unwrap().to_string(), pool);
+    }
+    for norm in ["batch", "sync-batch", "group"] {
+        assert_eq!(norm.parse::<Norm>().unwrap().to_string(), norm);
+    }
+}
+
+#[test]
+fn weights_of_another_library_are_chosen_by_name() {
+    let graph = tiny().build().unwrap();
+    let plain = Weights::init(&graph, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theirs.safetensors");
+    let load = |change: &dyn Fn(&mut Weights)| {
+        let mut theirs = plain.clone();
+        change(&mut theirs);
+        theirs.save(&path, &BTreeMap::new()).unwrap();
+        Fitted::load(&path, &graph)
+    };
+    let fitted = load(&|w| {
+        for name in ["fc.weight", "classifier.bias", "head.fc.weight"] {
+            w.insert(name, Tensor::full(&[2], 0.0));
+        }
+    })
+    .unwrap();
+    assert_eq!(fitted.weights, plain);
+    assert_eq!(fitted.left_out, ["classifier.bias", "fc.weight", "head.fc.weight"]);
+    assert!(fitted.describe(&path).unwrap().contains("head.fc.weight"));
+    assert_eq!(load(&|_| {}).unwrap().describe(&path), None);
+    let refused = |change: &dyn Fn(&mut Weights), name: &str| {
+        let message = load(change).unwrap_err().to_string();
+        assert!(message.contains("theirs.safetensors") && message.contains(name), "{message}");
+    };
+    refused(&|w| drop(w.remove("layer2.0.conv1.weight")), "layer2.0.conv1.weight");
+    refused(&|w| drop(w.insert("features.0.weight", Tensor::full(&[1], 0.0))), "features.0.weight");
+    refused(&|w| drop(w.insert("bn1.weight", Tensor::full(&[7], 0.0))), "bn1.weight");
+
+    // ConvNeXt's last norm is called as timm's classifiers are, and is no classifier.
+    let config = EncoderConfig { name: "convnext_tiny".into(), width: 8, image_size: 32, ..EncoderConfig::default() };
+    let graph = config.build().unwrap();
+    let mut weights = Weights::init(&graph, 1);
+    weights.insert("head.fc.weight", Tensor::full(&[10, 64], 0.0));
+    weights.save(&path, &BTreeMap::new()).unwrap();
+    assert_eq!(Fitted::load(&path, &graph).unwrap().left_out, ["head.fc.weight"]);
+    let mut without = Weights::init(&graph, 1);
+    without.remove("head.norm.weight");
+    without.save(&path, &BTreeMap::new()).unwrap();
+    assert!(Fitted::load(&path, &graph).unwrap_err().to_string().contains("head.norm.weight"));
+}
+
+#[test]
+fn weights_start_as_their_library_starts_them() {
+    let start = |name: &str, size: usize, tensor: &str| {
+        let config = EncoderConfig { name: name.into(), image_size: size, ..EncoderConfig::default() };
+        let weights = Weights::init(&config.build().unwrap(), 5);
+        let data = weights.get(tensor).unwrap_or_else(|| panic!("{tensor}")).data.clone();
+        let n = data.len() as f64;
+        let mean = data.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        (mean, (data.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt())
+    };
+    let near = |(mean, deviation): (f64, f64), wanted: (f64, f64)| {
+        let off = (mean - wanted.0).abs().max((deviation - wanted.1).abs());
+        assert!(off < 0.05 * wanted.1.max(1e-9), "{mean} {deviation}, wanted {wanted:?}");
+    };
+    // Blocks begin as the identity: zero-gamma, layer scale of 1e-6.
+    assert_eq!(start("xresnet18", 32, "7.1.convpath.1.1.weight"), (0.0, 0.0));
+    assert_eq!(start("xresnet18", 32, "7.1.convpath.0.1.weight"), (1.0, 0.0));
+    assert_eq!(start("resnet18", 32, "layer4.1.bn2.weight"), (1.0, 0.0));
+    assert!((start("convnext_tiny", 32, "stages.3.blocks.2.gamma").0 - 1e-6).abs() < 1e-12);
+    // Convolutions: fan-in for fastai, fan-out for torchvision, per group for timm's EfficientNet.
+    near(start("xresnet18", 32, "7.0.convpath.0.0.weight"), (0.0, (2.0f64 / (256.0 * 9.0)).sqrt()));
+    near(start("resnet18", 32, "layer4.0.conv1.weight"), (0.0, (2.0f64 / (512.0 * 9.0)).sqrt()));
+    near(start("efficientnet_b0", 32, "blocks.5.1.conv_dw.weight"), (0.0, (2.0f64 / 25.0).sqrt()));
+    near(start("convnext_tiny", 32, "stages.2.blocks.0.mlp.fc1.weight"), (0.0, 0.02));
+    near(start("vit_tiny_patch16", 64, "blocks.3.attn.qkv.weight"), (0.0, 0.02));
+    near(start("vit_tiny_patch16", 64, "pos_embed"), (0.0, 0.02));
+    near(start("vit_tiny_patch16", 64, "patch_embed.proj.weight"), (0.0, (1.0f64 / (3.0 * 768.0)).sqrt()));
+    assert_eq!(start("vit_tiny_patch16", 64, "blocks.3.attn.qkv.bias"), (0.0, 0.0));
 }
 
 #[test]
@@ -86,12 +210,25 @@ fn a_senseless_encoder_is_refused_by_its_setting() {
         config.build().unwrap_err().to_string()
     };
     assert!(refused(|c| c.name = "resnet19".into()).contains("resnet18"));
-    assert!(refused(|c| c.width = 0).contains("encoder.width"));
+    assert!(refused(|c| c.width = 5000).contains("encoder.width"));
     assert!(refused(|c| c.channels = 0).contains("encoder.channels"));
     assert!(refused(|c| c.blocks = Some(vec![1, 0])).contains("encoder.blocks"));
     assert!(refused(|c| c.read = Some(vec![2, 1])).contains("encoder.read"));
     assert!(refused(|c| c.read = Some(vec![5])).contains("encoder.read"));
     assert!(refused(|c| c.pool = Pool::Grid(9)).contains("grid9"));
+    let vit = |c: &mut EncoderConfig| *c = EncoderConfig { name: "vit_tiny_patch4".into(), ..EncoderConfig::default() };
+    let of_vit = |change: fn(&mut EncoderConfig)| {
+        let mut config = tiny();
+        vit(&mut config);
+        change(&mut config);
+        config.build().unwrap_err().to_string()
+    };
+    assert!(of_vit(|c| c.stem = Stem::Small).contains("encoder.stem"));
+    assert!(of_vit(|c| c.norm = Norm::Group).contains("encoder.norm"));
+    assert!(of_vit(|c| c.read = Some(vec![1])).contains("encoder.read"));
+    assert!(of_vit(|c| c.image_size = 30).contains("encoder.image_size"));
+    assert!(of_vit(|c| c.width = 100).contains("encoder.width"));
+    assert!(of_vit(|c| c.blocks = Some(vec![1, 1])).contains("encoder.blocks"));
 }
 
 #[test]

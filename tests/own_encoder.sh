@@ -1,6 +1,7 @@
 #!/bin/sh
-# Exports timm models in training mode, trains them with byol, and lets stock onnxruntime judge what was written. The
-# environment with PyTorch is made in target/python-timm when its requirements change.
+# Exports timm models in training mode, trains them with byol, and lets stock onnxruntime judge what was written; then
+# the same of weights of torchvision and timm that load by name. The environment with PyTorch is made in
+# target/python-timm when its requirements change.
 set -eu
 cd "$(dirname "$0")/.."
 python=target/python-timm models=target/own-encoder
@@ -15,4 +16,5 @@ rm -rf "$models"
 BYOL_OWN_ENCODERS="$PWD/$models" cargo test --release --workspace --features train --test own_encoder -- --ignored --nocapture
 cargo build --release --workspace --features train
 "$python/bin/python" tests/own_encoder.py "$models"
+"$python/bin/python" tests/zoo.py "$models"
 rm -rf "$models"

@@ -5,7 +5,7 @@
 
 mod support;
 
-use byol_model::encoder::{EncoderConfig, Pool, Stem};
+use byol_model::encoder::{EncoderConfig, Norm, Pool, Stem};
 use byol_model::onnx;
 use byol_model::picture::{InputContract, Limits, Picture};
 use byol_model::weights::{Tensor, Weights};
@@ -20,7 +20,8 @@ fn used(config: &EncoderConfig, seed: u64) -> Weights {
     let graph = config.build().unwrap();
     let mut weights = Weights::init(&graph, seed);
     for (i, p) in graph.parameters().iter().enumerate().filter(|(_, p)| p.bias_or_norm) {
-        let offset = if p.name.ends_with("weight") || p.name.ends_with("var") { 0.8 } else { -0.2 };
+        let about_one = ["weight", "var", "gamma", "gem.p"].iter().any(|end| p.name.ends_with(end));
+        let offset = if about_one { 0.8 } else { -0.2 };
         let data = (0..p.len()).map(|j| offset + ((i * 31 + j * 17) % 40) as f32 / 100.0).collect();
         weights.insert(p.name.clone(), Tensor { shape: p.shape.clone(), data });
     }
@@ -74,10 +75,42 @@ fn learning_and_serving_agree_for_every_builder() {
     }
 }
 
+/// One member of each other family, narrow or short, at pictures whose maps become odd.
+#[test]
+fn learning_and_serving_agree_for_every_family_and_normalisation() {
+    let check_named = |name: &str, change: &dyn Fn(&mut EncoderConfig)| {
+        let mut config = EncoderConfig { name: name.into(), image_size: 50, ..EncoderConfig::default() };
+        change(&mut config);
+        check(&format!("{config:?}"), &config);
+    };
+    check_named("resnet101", &|c| (c.width, c.blocks) = (16, Some(vec![1, 1, 2])));
+    for norm in [Norm::Batch, Norm::SyncBatch, Norm::Group] {
+        check_named("resnet18", &|c| (c.width, c.norm) = (24, norm));
+        check_named("xresnet50", &|c| (c.width, c.blocks, c.norm) = (32, Some(vec![1, 1, 2]), norm));
+        check_named("efficientnet_b0", &|c| (c.width, c.norm) = (16, norm));
+    }
+    for stem in [Stem::Small, Stem::SmallStride2] {
+        check_named("xresnet18", &|c| (c.width, c.stem, c.image_size) = (16, stem, 28));
+        check_named("efficientnet_b1", &|c| (c.width, c.stem, c.image_size) = (16, stem, 28));
+        check_named("convnext_tiny", &|c| (c.width, c.stem, c.image_size) = (16, stem, 28));
+    }
+    for name in ["efficientnet_b3", "tf_efficientnet_b0", "tf_efficientnet_b2"] {
+        check_named(name, &|c| c.width = 16);
+    }
+    check_named("convnext_tiny", &|c| (c.width, c.image_size) = (32, 64));
+    check_named("convnext_tiny", &|c| (c.width, c.image_size, c.pool) = (16, 64, Pool::CatAvgMax));
+    check_named("vit_tiny_patch16", &|c| (c.image_size, c.blocks) = (64, Some(vec![2])));
+    for pool in [Pool::Published, Pool::Average, Pool::Max, Pool::CatMaxAvg, Pool::GeM, Pool::Grid(2)] {
+        check_named("vit_tiny_patch4", &|c| {
+            (c.image_size, c.blocks, c.width, c.pool) = (28, Some(vec![2]), 64, pool);
+        });
+    }
+}
+
 #[test]
 fn learning_and_serving_agree_for_every_pooling_channel_count_and_reading() {
     let base = EncoderConfig { stem: Stem::Small, width: 8, image_size: 28, channels: 1, ..EncoderConfig::default() };
-    for pool in [Pool::Average, Pool::Max, Pool::Grid(2), Pool::Grid(4)] {
+    for pool in [Pool::Average, Pool::Max, Pool::CatAvgMax, Pool::CatMaxAvg, Pool::GeM, Pool::Grid(2), Pool::Grid(4)] {
         check(&format!("{pool}"), &EncoderConfig { pool, ..base.clone() });
     }
     let both = EncoderConfig { read: Some(vec![2, 3]), pool: Pool::Grid(2), ..base.clone() };

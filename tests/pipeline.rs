@@ -154,6 +154,54 @@ fn a_summary_counts_and_an_untrained_encoder_can_be_had() {
 }
 
 #[test]
+fn an_encoder_begins_with_given_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let d = folder.path().display();
+    let short = SHORT.replace("--epochs 2 ", "");
+    let weights = |path: &str| byol_model::weights::Weights::load(&folder.path().join(path)).unwrap();
+    json(&format!("pretrain {short} --steps 2 --out {d}/first"));
+    // A rate of zero changes no weight; the classifier's layer is left out.
+    let mut given = weights("first/encoder.safetensors");
+    let layer = byol_model::weights::Tensor::full(&[3], 0.0);
+    given.insert("fc.bias", layer.clone());
+    given.save(&folder.path().join("given.safetensors"), &std::collections::BTreeMap::new()).unwrap();
+    let begin = format!("pretrain {short} --steps 1 --learning-rate 0 --seed 9 --init-weights {d}/given.safetensors");
+    let said = byol(format!("{begin} --out {d}/second").split_whitespace());
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.contains("given.safetensors") && said.contains("left out") && said.contains("fc.bias"), "{said}");
+    let (first, second) = (weights("first/encoder.safetensors"), weights("second/encoder.safetensors"));
+    let learned = |name: &str| !name.contains("running");
+    for (name, tensor) in second.iter().filter(|(name, _)| learned(name)) {
+        assert_eq!(tensor, first.get(name).unwrap(), "{name}");
+    }
+    refused(&format!("export {d}/second --untrained -o {d}/u.onnx"), "given.safetensors");
+    json(&format!("export {d}/second -o {d}/e.onnx"));
+
+    // A resumed run has them from its checkpoint.
+    std::fs::remove_file(folder.path().join("given.safetensors")).unwrap();
+    json(&format!("pretrain --resume --out {d}/second"));
+    refused(&format!("{begin} --out {d}/third"), "given.safetensors");
+
+    given.remove("fc.bias");
+    given.insert("bn1.bias", layer);
+    given.save(&folder.path().join("given.safetensors"), &std::collections::BTreeMap::new()).unwrap();
+    refused(&format!("{begin} --out {d}/third"), "bn1.bias");
+    refused(&format!("export --encoder resnet34 --weights {d}/given.safetensors -o {d}/e.onnx"), "given.safetensors");
+}
+
+#[test]
+fn a_summary_is_a_table_with_totals() {
+    let done = byol("summary --encoder resnet50 --width 2x --norm group".split_whitespace());
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    for part in ["layer1.0.conv2", "StdConv2d", "3x3", "GroupNorm", "(16.", "features", "MiB"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("93,"), "millions of parameters: {text}");
+    let widths = json("summary --encoder vit_tiny_patch4 --image-size 32");
+    assert_eq!(widths["dimension"], 192);
+}
+
+#[test]
 fn the_views_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("views.png");

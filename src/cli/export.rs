@@ -7,7 +7,7 @@ use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
 use byol_model::graph::Graph;
 use byol_model::onnx;
 use byol_model::picture::InputContract;
-use byol_model::weights::Weights;
+use byol_model::weights::{Fitted, Weights};
 use byol_serve::Error;
 use byol_serve::encoder::EncoderOptions;
 use byol_serve::head::Head;
@@ -24,7 +24,7 @@ Examples:
   byol export run/ -o clothes.onnx
   byol export run/ --untrained -o untrained.onnx
   byol export --encoder resnet18 --image-size 224 -o untrained.onnx
-  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's weights by name
+  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's, timm's or fastai's weights
   byol export --head head.safetensors -o head.onnx         features to logits and probabilities
   byol export encoder.onnx --head head.safetensors -o classifier.onnx   pictures to logits and probabilities")]
 pub struct Arguments {
@@ -33,7 +33,8 @@ pub struct Arguments {
     run: Option<PathBuf>,
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Weights under torchvision's names (safetensors); without them the encoder is untrained.
+    /// Weights under torchvision's, timm's or fastai's names (safetensors); without them the encoder is untrained. A
+    /// classifier's tensors (fc.*, classifier.*, head.*) are left out.
     #[arg(long, value_name = "FILE", requires = "encoder")]
     weights: Option<PathBuf>,
     /// The weights that the run began with instead of those that it learned: the baseline.
@@ -56,7 +57,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     }
     let (config, graph, contract, weights, mut metadata) = match &arguments.run {
         Some(run) => of_run(run, arguments.untrained)?,
-        None => of_flags(arguments)?,
+        None => of_flags(arguments, output)?,
     };
     metadata.insert("encoder".into(), serde_json::to_string(&config)?);
     let bytes = onnx::write(&onnx::Export { graph: &graph, weights: &weights, contract: &contract, metadata })?;
@@ -115,18 +116,17 @@ fn of_head(arguments: &Arguments, file: &Path, output: &Output) -> Done {
 pub type Parts = (EncoderConfig, Graph, InputContract, Weights, BTreeMap<String, String>);
 
 /// The encoder that the flags describe.
-fn of_flags(arguments: &Arguments) -> Result<Parts, Box<dyn std::error::Error>> {
+fn of_flags(arguments: &Arguments, output: &Output) -> Result<Parts, Box<dyn std::error::Error>> {
     let config = arguments.encoder.config()?;
     let (graph, initial) = config.initial(arguments.seed)?;
     let mut metadata = BTreeMap::new();
     let weights = match &arguments.weights {
         Some(path) => {
-            let mut weights = Weights::load(path)?;
-            // A classifier's last layer is no part of an encoder.
-            for name in ["fc.weight", "fc.bias"] {
-                weights.remove(name);
+            let given = Fitted::load(path, &graph)?;
+            if let Some(said) = given.describe(path) {
+                output.say(&said);
             }
-            weights
+            given.weights
         }
         None => {
             metadata.insert("seed".into(), arguments.seed.to_string());
@@ -151,12 +151,21 @@ pub fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::
         .ok_or_else(|| format!("{} has no metadata byol.input.*", file.display()))?;
     let initial_of = |seed: u64| -> byol_model::Result<(Graph, Weights)> {
         if config.file().is_none() {
-            return config.initial(seed);
+            let graph = config.build()?;
+            let weights = Weights::init(&graph, seed);
+            return Ok((graph, weights));
         }
         let imported = config.import(&folder_of(run).join(ARCHITECTURE_FILE))?;
         Ok((imported.graph, imported.weights))
     };
     let graph = initial_of(0)?.0;
+    if untrained && let Some(began) = &config.init_weights {
+        let (name, began) = (&config.name, began.display());
+        let why = format!(
+            "the run began with the weights of {began}: write those with byol export --encoder {name} --weights {began}"
+        );
+        return Err(why.into());
+    }
     if untrained {
         let seed = metadata.get("byol.seed").and_then(|seed| seed.parse().ok());
         let seed = seed.ok_or_else(|| format!("{} has no metadata byol.seed", file.display()))?;

@@ -35,6 +35,8 @@ Examples:
   byol pretrain --data photos/ --out run/
   byol pretrain --data fashion-mnist/ --encoder resnet18 --image-size 28 --channels 1 --views small-image --out run/
   byol pretrain --data photos/ --encoder my.onnx --out run/         your own network (docs/own-encoder.md)
+  byol pretrain --data photos/ --encoder resnet50 --init-weights resnet50.safetensors --out run/
+  byol pretrain --data photos/ --encoder resnet200 --width 2x --out run/
   byol pretrain --preset paper-300 --data imagenet/train --out run/
   byol pretrain --preset cifar --data cifar10/ --out run/
   byol pretrain --config examples/demo.toml --out run/
@@ -53,6 +55,10 @@ pub struct Arguments {
     /// Folder of the run.
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Weights that the encoder begins with (safetensors under torchvision's, timm's or fastai's names) instead of drawn
+    /// ones; a classifier's tensors are left out.
+    #[arg(long, value_name = "FILE")]
+    init_weights: Option<PathBuf>,
     /// Go on from the folder's checkpoint.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
@@ -203,6 +209,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         None => configure(file, arguments.data.as_deref(), &arguments.encoder)?,
     };
     arguments.training.apply(&mut config);
+    if arguments.init_weights.is_some() {
+        config.encoder.init_weights.clone_from(&arguments.init_weights);
+    }
     let start = match (arguments.resume, arguments.force) {
         (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,

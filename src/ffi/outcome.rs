@@ -54,6 +54,7 @@ impl From<byol_model::Error> for Fault {
             E::Graph { .. } => BYOL_E_MODEL_INVALID,
             E::Setting { .. } | E::Unknown { .. } | E::View { .. } | E::Contract { .. } => BYOL_E_INVALID_ARG,
             E::WeightsFile { .. } => BYOL_E_CORRUPT,
+            E::WeightsOf { why, .. } => Fault::from(*why).code,
             E::MissingTensor { .. } | E::ExtraTensor { .. } | E::TensorShape { .. } => BYOL_E_SHAPE,
             E::NonFiniteTensor { .. } => BYOL_E_NON_FINITE,
             E::Decode { .. } => BYOL_E_IMAGE_DECODE,

@@ -1,14 +1,15 @@
 //! An encoder by configuration: what a run file's `[encoder]` says.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unknown};
 use crate::file::sha256_hex;
 use crate::graph::{Graph, Shape};
+pub use crate::norm::Norm;
 use crate::onnx_import::{self, Imported};
-use crate::resnet;
-use crate::weights::Weights;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
-use std::path::Path;
+pub use crate::pool::Pool;
+use crate::weights::{Fitted, Weights};
+use crate::zoo;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Name of the ONNX file in a run folder that a run's own encoder is read from again.
@@ -18,15 +19,19 @@ pub const ARCHITECTURE_FILE: &str = "architecture.onnx";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderConfig {
-    /// `resnet18`, `resnet34` or `resnet50`; or an ONNX file of your own (`my.onnx`), to which only `channels` and
-    /// `image_size` apply.
+    /// A name of [`zoo::names`]; or an ONNX file of your own (`my.onnx`), to which only `channels`, `image_size` and
+    /// synchronised BatchNorm apply.
     pub name: String,
-    /// SHA-256 of the ONNX file that the run began with.
+    /// A safetensors file whose tensors learning begins with, instead of drawn ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_weights: Option<PathBuf>,
+    /// SHA-256 of the file that the run began with: the ONNX file, or the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// First layers.
     pub stem: Stem,
-    /// Channels of the first stage; the published networks have 64.
+    /// Channels of the first stage (64 in the published ResNets, 96 in ConvNeXt-T), of the stem of an EfficientNet (32),
+    /// or the length of a transformer's tokens (192, 384, 768); 0 for what was published.
     pub width: usize,
     /// Blocks of each stage, one to four stages, instead of the named network's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +42,8 @@ pub struct EncoderConfig {
     pub image_size: usize,
     /// How a feature map becomes features.
     pub pool: Pool,
+    /// What stands behind the convolutions.
+    pub norm: Norm,
     /// Stages, counted from 1, whose pooled maps are the features, one behind the other; the last stage by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<usize>>,
@@ -46,13 +53,15 @@ impl Default for EncoderConfig {
     fn default() -> Self {
         Self {
             name: "resnet18".into(),
+            init_weights: None,
             sha256: None,
             stem: Stem::Standard,
-            width: 64,
+            width: 0,
             blocks: None,
             channels: 3,
             image_size: 224,
-            pool: Pool::Average,
+            pool: Pool::Published,
+            norm: Norm::Batch,
             read: None,
         }
     }
@@ -62,26 +71,50 @@ impl EncoderConfig {
     /// Builds the graph, from picture `[channels, image_size, image_size]` to features.
     ///
     /// # Errors
-    /// As [`resnet::build`]; as [`EncoderConfig::import`].
+    /// As [`zoo::build`]; as [`EncoderConfig::import`].
     pub fn build(&self) -> Result<Graph> {
         match self.file() {
             Some(path) => Ok(self.import(path)?.graph),
-            None => resnet::build(self),
+            None => zoo::build(self),
         }
     }
 
-    /// The graph with the tensors that learning begins with: those of an ONNX file, or else drawn by the seed.
+    /// The graph with the tensors that learning begins with: those of an ONNX file or of `init_weights`, or else drawn
+    /// by the seed.
     ///
     /// # Errors
-    /// As [`EncoderConfig::build`].
+    /// As [`EncoderConfig::build`] and [`EncoderConfig::given_weights`].
     pub fn initial(&self, seed: u64) -> Result<(Graph, Weights)> {
         if let Some(path) = self.file() {
             let imported = self.import(path)?;
             return Ok((imported.graph, imported.weights));
         }
         let graph = self.build()?;
-        let weights = Weights::init(&graph, seed);
+        let weights = match self.given_weights(&graph)? {
+            Some(given) => given.weights,
+            None => Weights::init(&graph, seed),
+        };
         Ok((graph, weights))
+    }
+
+    /// The tensors of `init_weights` for `graph`, where that file is named.
+    ///
+    /// # Errors
+    /// As [`Fitted::load`]; [`Error::Setting`] where the file is another one than when the run began.
+    pub fn given_weights(&self, graph: &Graph) -> Result<Option<Fitted>> {
+        let Some(path) = &self.init_weights else { return Ok(None) };
+        let given = Fitted::load(path, graph)?;
+        self.check_sha256(path, &given.sha256)?;
+        Ok(Some(given))
+    }
+
+    /// Refuses another file than the one that the run began with.
+    fn check_sha256(&self, path: &Path, found: &str) -> Result<()> {
+        if self.sha256.as_ref().is_some_and(|recorded| recorded != found) {
+            let why = format!("{} has changed since the run began (it is {found} now)", path.display());
+            return Err(Error::Setting { key: "encoder.sha256".into(), why });
+        }
+        Ok(())
     }
 
     /// The ONNX file that is the encoder, where one is named.
@@ -96,22 +129,26 @@ impl EncoderConfig {
     /// As [`onnx_import::load`]; [`Error::Setting`] where the file is another one than before, has
     /// another input, or where a setting does not apply to it.
     pub fn import(&self, path: &Path) -> Result<Imported> {
-        let imported = onnx_import::load(path)?;
+        let mut imported = onnx_import::load(path)?;
         let setting = |key: &str, why: String| Error::Setting { key: format!("encoder.{key}"), why };
-        let found = sha256_hex(&imported.bytes);
-        if self.sha256.as_ref().is_some_and(|recorded| *recorded != found) {
-            let why = format!("{} has changed since the run began (it is {found} now)", path.display());
-            return Err(setting("sha256", why));
+        self.check_sha256(path, &sha256_hex(&imported.bytes))?;
+        if self.init_weights.is_some() {
+            return Err(setting("init_weights", "an ONNX file has its own weights".into()));
+        }
+        if self.norm == Norm::SyncBatch {
+            imported.graph = imported.graph.synchronised();
         }
         let plain = EncoderConfig {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
             channels: self.channels,
             image_size: self.image_size,
+            norm: if self.norm == Norm::SyncBatch { Norm::SyncBatch } else { Norm::Batch },
             ..EncoderConfig::default()
         };
         if *self != plain {
-            let why = "stem, width, blocks, pool and read do not apply to an ONNX file, which has its own".into();
+            let why =
+                "stem, width, blocks, pool, group norm and read do not apply to an ONNX file, which has its own".into();
             return Err(setting("name", why));
         }
         let given = Shape::Map { channels: self.channels, height: self.image_size, width: self.image_size };
@@ -127,7 +164,7 @@ impl EncoderConfig {
     }
 }
 
-/// First layers of a residual network.
+/// First layers. What they are in other families than ResNets, their files say ([`crate::zoo`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stem {
@@ -141,45 +178,6 @@ pub enum Stem {
     SmallStride2,
 }
 
-/// How a feature map becomes a vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pool {
-    /// Mean over positions.
-    #[default]
-    Average,
-    /// Maximum over positions.
-    Max,
-    /// Average-pooled to n x n, then flattened: keeps where things are.
-    Grid(usize),
-}
-
-impl fmt::Display for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Pool::Average => f.write_str("average"),
-            Pool::Max => f.write_str("max"),
-            Pool::Grid(n) => write!(f, "grid{n}"),
-        }
-    }
-}
-
-impl FromStr for Pool {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        let unknown = || Error::Unknown {
-            what: "pooling",
-            name: s.into(),
-            known: ["average", "max", "grid2 (or another number)"].map(String::from).to_vec(),
-        };
-        match s {
-            "average" => Ok(Pool::Average),
-            "max" => Ok(Pool::Max),
-            _ => s.strip_prefix("grid").and_then(|n| n.parse().ok()).map(Pool::Grid).ok_or_else(unknown),
-        }
-    }
-}
-
 impl FromStr for Stem {
     type Err = Error;
 
@@ -188,23 +186,7 @@ impl FromStr for Stem {
             "standard" => Ok(Stem::Standard),
             "small" => Ok(Stem::Small),
             "small-stride2" => Ok(Stem::SmallStride2),
-            _ => Err(Error::Unknown {
-                what: "stem",
-                name: s.into(),
-                known: ["standard", "small", "small-stride2"].map(String::from).to_vec(),
-            }),
+            _ => Err(unknown("stem", s, ["standard", "small", "small-stride2"])),
         }
-    }
-}
-
-impl Serialize for Pool {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Pool {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -36,13 +36,13 @@ pub enum Error {
         why: String,
     },
     /// A name that is not known.
-    #[error("Unknown {what} {name:?}; known are {}", known.join(", "))]
+    #[error("Unknown {what} {name:?}; known, nearest first: {}", known.join(", "))]
     Unknown {
         /// What kind of thing was named.
         what: &'static str,
         /// The name.
         name: String,
-        /// The known names.
+        /// The known names, nearest first.
         known: Vec<String>,
     },
     /// A weights file is not one, or is damaged.
@@ -52,6 +52,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// A weights file whose tensors are not those of the network.
+    #[error("{}: {why}", path.display())]
+    WeightsOf {
+        /// The file.
+        path: PathBuf,
+        /// Which tensor, and what is wrong with it.
+        why: Box<Error>,
     },
     /// A tensor that the network needs is missing.
     #[error("Tensor {name:?} is missing (the network needs shape {expected:?})")]
@@ -145,6 +153,13 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+}
+
+/// The error of a name that is not among the known ones.
+pub fn unknown<'a>(what: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+    let mut known: Vec<String> = known.into_iter().map(String::from).collect();
+    known.sort_by_key(|known| strsim::osa_distance(&name.to_lowercase(), known));
+    Error::Unknown { what, name: name.into(), known }
 }
 
 impl Error {

@@ -3,11 +3,12 @@
 //! Nodes stand in topological order; each has an [`Op`], the nodes it reads and a name that prefixes its parameters,
 //! as torchvision names them (`layer1.0.conv1` owns `layer1.0.conv1.weight`). Two walkers consume it: `byol-train`
 //! runs it on libtorch, [`crate::onnx`] writes it. Both `match` on [`Op`] without a wildcard, so that a new operator
-//! does not compile until both know it. To build one, see [`crate::resnet`] and [`crate::mlp`].
+//! does not compile until both know it. To build one, see [`crate::zoo`] and [`crate::mlp`].
 
 use crate::error::{Error, Result};
 pub use crate::shape::{BATCH, Shape};
 use crate::tensor_op::TensorOp;
+use std::collections::BTreeMap;
 
 /// Index of a node in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +35,9 @@ pub enum Op {
         groups: usize,
         /// Whether a bias is added.
         bias: bool,
+        /// Weight standardisation (Qiao et al. 2019, arXiv 1903.10520): each output channel's weights, less their mean,
+        /// over `sqrt(variance + `[`STANDARDISATION_EPS`]`)`.
+        standardised: bool,
     },
     /// Batch normalisation over maps or vectors. Parameters `weight, bias [channels]`, buffers
     /// `running_mean, running_var [channels]`. In training: batch statistics, running statistics moved by
@@ -45,6 +49,18 @@ pub enum Op {
         eps: f64,
         /// Share of the batch in the running statistics.
         momentum: f64,
+        /// In training, the statistics are those of all processes' batches together.
+        synchronised: bool,
+    },
+    /// Group normalisation over maps (Wu & He 2018, arXiv 1803.08494): mean and variance of each example's groups of
+    /// neighbouring channels. Parameters `weight, bias [channels]`.
+    GroupNorm {
+        /// Channels.
+        channels: usize,
+        /// Groups that they are split into.
+        groups: usize,
+        /// Added to the variance.
+        eps: f64,
     },
     /// Fully connected, along the last axis. Parameters `weight [out, in]` and, with `bias`, `bias [out]`.
     Linear {
@@ -74,6 +90,8 @@ pub enum Op {
         stride: [usize; 2],
         /// Padding on each side.
         padding: [usize; 2],
+        /// Whether a last window that begins inside the map but ends outside counts; what lies outside does not.
+        ceil: bool,
     },
     /// Mean over all positions: map to vector.
     GlobalAvgPool,
@@ -94,8 +112,11 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Op::Input => "Input",
-            Op::Conv2d { .. } => "Conv2d",
-            Op::BatchNorm { .. } => "BatchNorm",
+            Op::Conv2d { standardised: false, .. } => "Conv2d",
+            Op::Conv2d { standardised: true, .. } => "StdConv2d",
+            Op::BatchNorm { synchronised: false, .. } => "BatchNorm",
+            Op::BatchNorm { synchronised: true, .. } => "SyncBatchNorm",
+            Op::GroupNorm { .. } => "GroupNorm",
             Op::Linear { .. } => "Linear",
             Op::Relu => "ReLU",
             Op::MaxPool { .. } => "MaxPool",
@@ -121,7 +142,12 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// Shape of one example of the output.
     pub shape: Shape,
+    /// How parameters start that do not start as their operator's usually do, by the end of their name (`"weight"`).
+    pub init: BTreeMap<&'static str, Init>,
 }
+
+/// Added to the variance of standardised weights (timm's `StdConv2d`).
+pub const STANDARDISATION_EPS: f64 = 1e-6;
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,6 +156,16 @@ pub enum Init {
     KaimingFanOut {
         /// `out_channels * kernel area`.
         fan: usize,
+    },
+    /// He normal, fan-in, for ReLU: standard deviation `sqrt(2 / fan)` (fastai).
+    KaimingFanIn {
+        /// `in_channels / groups * kernel area`.
+        fan: usize,
+    },
+    /// Normal around 0. timm's truncated normals are cut at 100 standard deviations, so they are these.
+    Normal {
+        /// Standard deviation.
+        deviation: f32,
     },
     /// Uniform in `±1 / sqrt(fan)` (PyTorch's default for Linear, weight and bias).
     UniformFanIn {
@@ -174,7 +210,7 @@ impl Node {
         let parameter = |suffix: &str, shape: Vec<usize>, init, trainable, bias_or_norm| Parameter {
             name: format!("{}.{suffix}", self.name),
             shape,
-            init,
+            init: self.init.get(suffix).copied().unwrap_or(init),
             trainable,
             bias_or_norm,
         };
@@ -195,6 +231,10 @@ impl Node {
                 parameter("running_mean", vec![channels], Init::Constant(0.0), false, true),
                 parameter("running_var", vec![channels], Init::Constant(1.0), false, true),
             ],
+            &Op::GroupNorm { channels, .. } => vec![
+                parameter("weight", vec![channels], Init::Constant(1.0), true, true),
+                parameter("bias", vec![channels], Init::Constant(0.0), true, true),
+            ],
             &Op::Linear { in_features, out_features, bias } => {
                 let init = Init::UniformFanIn { fan: in_features };
                 let mut all = vec![parameter("weight", vec![out_features, in_features], init, true, false)];
@@ -211,7 +251,8 @@ impl Node {
                 // What is one for all examples or positions (class token, position embedding, layer scale) counts as a
                 // bias, as timm has it.
                 let bias_or_norm = shape.len() < 2 || shape[0] == 1;
-                let init = Init::UniformFanIn { fan: shape.last().copied().unwrap_or(1) };
+                let usual = Init::UniformFanIn { fan: shape.last().copied().unwrap_or(1) };
+                let init = self.init.get("").copied().unwrap_or(usual);
                 vec![Parameter { name: self.name.clone(), shape: shape.clone(), init, trainable: true, bias_or_norm }]
             }
             Op::Input
@@ -277,21 +318,40 @@ impl Graph {
         self.parameters().iter().filter(|p| p.trainable).map(Parameter::len).sum()
     }
 
-    /// Multiply-adds of one example's forward pass: convolutions and fully connected layers, as the field counts them.
-    pub fn multiply_adds(&self) -> u64 {
-        self.nodes.iter().map(Node::multiply_adds).sum()
+    /// Number of values that are kept but not learned: running statistics.
+    pub fn buffer_count(&self) -> usize {
+        self.parameters().iter().filter(|p| !p.trainable).map(Parameter::len).sum()
     }
-}
 
-impl Node {
-    /// Multiply-adds of one example (convolutions and fully connected layers only).
+    /// Multiply-adds of one example's forward pass: convolutions, fully connected layers and the matrix products of
+    /// attention, as the field counts them.
     pub fn multiply_adds(&self) -> u64 {
-        let n = match self.op {
-            Op::Conv2d { in_channels, kernel: [h, w], groups, .. } => self.shape.len() * in_channels / groups * h * w,
-            Op::Linear { in_features, .. } => self.shape.len() * in_features,
+        self.nodes.iter().map(|node| self.multiply_adds_of(node)).sum()
+    }
+
+    /// The part that one node has in [`Graph::multiply_adds`].
+    pub fn multiply_adds_of(&self, node: &Node) -> u64 {
+        let n = match node.op {
+            Op::Conv2d { in_channels, kernel: [h, w], groups, .. } => node.shape.len() * in_channels / groups * h * w,
+            Op::Linear { in_features, .. } => node.shape.len() * in_features,
+            Op::Tensor(TensorOp::MatMul) => {
+                let inner = self.node(node.inputs[0]).shape.dims().last().copied().unwrap_or(0);
+                node.shape.len() * inner
+            }
             _ => 0,
         };
         n as u64
+    }
+
+    /// The same graph with all its BatchNorms synchronised over processes.
+    #[must_use]
+    pub fn synchronised(mut self) -> Self {
+        for node in &mut self.nodes {
+            if let Op::BatchNorm { synchronised, .. } = &mut node.op {
+                *synchronised = true;
+            }
+        }
+        self
     }
 }
 
@@ -304,7 +364,8 @@ pub struct GraphBuilder {
 impl GraphBuilder {
     /// Starts a graph whose input has the given shape.
     pub fn new(input: Shape) -> Self {
-        Self { nodes: vec![Node { name: "input".into(), op: Op::Input, inputs: Vec::new(), shape: input }] }
+        let (op, inputs, init) = (Op::Input, Vec::new(), BTreeMap::new());
+        Self { nodes: vec![Node { name: "input".into(), op, inputs, shape: input, init }] }
     }
 
     /// The input's node.
@@ -337,8 +398,13 @@ impl GraphBuilder {
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&id| self.shape(id)).collect();
         let shape = infer(&op, &shapes).map_err(wrong)?;
-        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape });
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape, init: BTreeMap::new() });
         Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    /// Says how a node's parameters start, by the end of their name: `"weight"`, and `""` for a learned tensor.
+    pub fn start(&mut self, id: NodeId, starts: &[(&'static str, Init)]) {
+        self.nodes[id.0].init.extend(starts.iter().copied());
     }
 
     /// Ends the graph with `output` as its value.
@@ -392,6 +458,14 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             };
             if found == channels { Ok(shape) } else { Err(format!("expects {channels} channels, got {found}")) }
         }
+        Op::GroupNorm { channels, groups, .. } => {
+            let shape = one()?;
+            let (found, ..) = map()?;
+            if groups == 0 || channels % groups != 0 {
+                return Err(format!("{channels} channels do not divide into {groups} groups"));
+            }
+            if found == channels { Ok(shape) } else { Err(format!("expects {channels} channels, got {found}")) }
+        }
         Op::Linear { in_features, out_features, .. } => match one()? {
             Shape::Vector { features } if features == in_features && out_features > 0 => {
                 Ok(Shape::Vector { features: out_features })
@@ -405,7 +479,21 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
             shape => Err(format!("expects a vector of {in_features}, got {shape}")),
         },
         Op::Relu => one(),
-        Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding } => {
+        Op::AvgPool { kernel, stride, padding, ceil: true } => {
+            let (channels, height, width) = map()?;
+            // The last window begins inside the map or its first padding, as PyTorch has it.
+            let window = |size: usize, kernel: usize, stride: usize, padding: usize| {
+                let n = window(size, kernel, stride, padding)?;
+                let whole = (size + 2 * padding - kernel).is_multiple_of(stride);
+                Ok::<_, String>(if !whole && n * stride < size + padding { n + 1 } else { n })
+            };
+            Ok(Shape::Map {
+                channels,
+                height: window(height, kernel[0], stride[0], padding[0])?,
+                width: window(width, kernel[1], stride[1], padding[1])?,
+            })
+        }
+        Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding, ceil: false } => {
             let (channels, height, width) = map()?;
             Ok(Shape::Map {
                 channels,

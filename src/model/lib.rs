@@ -1,6 +1,6 @@
 //! What a network is, and what it reads and is stored as. No libtorch, no ONNX Runtime.
 //!
-//! - [`graph`]: a network as data; built by [`encoder`] (from a configuration), [`resnet`] and [`mlp`].
+//! - [`graph`]: a network as data; built by [`encoder`] (from a configuration), [`zoo`] (by name) and [`mlp`].
 //! - [`weights`]: its tensors by name, in safetensors.
 //! - [`picture`]: pixels, and the input contract that says how they become the network's input.
 //! - [`dataset`]: pictures with labels on disk.
@@ -8,12 +8,15 @@
 //! - [`onnx`]: the file that is served; [`onnx_quantize`]: the same in 8-bit integers.
 
 mod catalogue;
+mod convnext;
 pub mod dataset;
+mod efficientnet;
 pub mod encoder;
 pub mod error;
 pub mod file;
 pub mod graph;
 pub mod mlp;
+mod norm;
 pub mod onnx;
 mod onnx_constant;
 pub mod onnx_external;
@@ -30,12 +33,16 @@ mod parquet_pictures;
 pub mod picture;
 pub mod picture_view;
 mod reduced_jpeg;
-pub mod resnet;
 pub mod shape;
 mod tar_shards;
 pub mod tensor_op;
 mod tiff_palette;
+mod pool;
+mod resnet;
+mod vit;
 pub mod weights;
+mod xresnet;
+pub mod zoo;
 
 pub use error::{Error, Result};
 pub use file::sha256_hex;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, GraphBuilder, Op, Shape};
-use crate::resnet::batch_norm;
+use crate::norm::Norm;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of a projector or predictor.
@@ -31,6 +31,9 @@ impl Default for MlpConfig {
     }
 }
 
+/// Added to the variance: torch's default, which is also DeepMind's.
+const BATCH_NORM_EPS: f64 = 1e-5;
+
 /// Builds the MLP over `input` features. Parameters are named as in torch's
 /// `Sequential(Linear, BatchNorm1d, ReLU, Linear)`: `0`, `1`, `3`. Without layers the output is the input, and as wide.
 ///
@@ -53,7 +56,7 @@ pub fn mlp(input: usize, config: &MlpConfig) -> Result<Graph> {
         x = b.add(name(0), linear(width, config.hidden, true), &[x])?;
         width = config.hidden;
         if config.batch_norm {
-            x = b.add(name(1), batch_norm(config.hidden), &[x])?;
+            x = b.add(name(1), Norm::Batch.op(config.hidden, BATCH_NORM_EPS), &[x])?;
         }
         x = b.add(name(2), Op::Relu, &[x])?;
     }

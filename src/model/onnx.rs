@@ -6,9 +6,10 @@
 //! training record stand in the metadata under `byol.*` keys.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, NodeId, Op, Shape};
+use crate::graph::{Graph, Node, NodeId, Op, STANDARDISATION_EPS, Shape};
 use crate::onnx_proto::*;
 use crate::onnx_skeleton::{self, Flaw};
+use crate::onnx_tensor::float;
 use crate::picture::InputContract;
 use crate::weights::Weights;
 use prost::Message;
@@ -171,11 +172,17 @@ impl<'a> Writer<'a> {
                 let scaled = self.push("Mul", &format!("{name}.scaled"), vec![inputs[0].clone(), scale], vec![], "");
                 self.push("Add", name, vec![scaled, shift], vec![], "")
             }
+            Op::GroupNorm { channels, groups, eps } => {
+                self.group_norm(node, (*channels, *groups, *eps), inputs[0].clone())?
+            }
             Op::Relu => self.push("Relu", name, inputs, vec![], ""),
             // Padding does not count in ONNX's AveragePool unless it is told otherwise.
-            Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding } => {
+            Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding, .. } => {
                 let pads = ints("pads", &[padding[0], padding[1], padding[0], padding[1]]);
-                let attributes = vec![ints("kernel_shape", kernel), ints("strides", stride), pads];
+                let mut attributes = vec![ints("kernel_shape", kernel), ints("strides", stride), pads];
+                if matches!(node.op, Op::AvgPool { ceil: true, .. }) {
+                    attributes.push(int("ceil_mode", 1));
+                }
                 let op_type = if matches!(node.op, Op::MaxPool { .. }) { "MaxPool" } else { "AveragePool" };
                 self.push(op_type, name, inputs, attributes, "")
             }
@@ -215,6 +222,35 @@ impl<'a> Writer<'a> {
         Ok((scale, shift))
     }
 
+    /// The operator set that is written has no group normalisation: each example's groups become the channels of an
+    /// instance normalisation.
+    fn group_norm(&mut self, node: &Node, of: (usize, usize, f64), input: String) -> Result<String> {
+        let (channels, groups, eps) = of;
+        let name = &node.name;
+        let Shape::Map { height, width, .. } = node.shape else {
+            return Err(Error::Graph { node: name.clone(), why: "reads a feature map".into() });
+        };
+        let part = |suffix: &str| format!("{name}.{suffix}");
+        let row = channels / groups * height * width;
+        let shape = self.integers(&part("groups"), &[-1, groups as i64, row as i64]);
+        let grouped = self.push("Reshape", &part("grouped"), vec![input, shape], vec![], "");
+        let one = self.constant(&part("one"), &[groups], &vec![1.0; groups]);
+        let zero = self.constant(&part("zero"), &[groups], &vec![0.0; groups]);
+        let operands = vec![grouped, one, zero];
+        let normal =
+            self.push("InstanceNormalization", &part("normal"), operands, vec![float("epsilon", eps as f32)], "");
+        let shape = self.integers(&part("shape"), &[-1, channels as i64, height as i64, width as i64]);
+        let normal = self.push("Reshape", &part("map"), vec![normal, shape], vec![], "");
+        let mut learned = |suffix: &str| -> Result<String> {
+            let full = format!("{name}.{suffix}");
+            let values: Vec<f64> = self.tensor(&full)?.iter().map(|&v| f64::from(v)).collect();
+            Ok(self.constant(&full, &[1, channels, 1, 1], &values))
+        };
+        let (weight, bias) = (learned("weight")?, learned("bias")?);
+        let scaled = self.push("Mul", &part("scaled"), vec![normal, weight], vec![], "");
+        Ok(self.push("Add", name, vec![scaled, bias], vec![], ""))
+    }
+
     /// A convolution or linear layer, with the BatchNorm that alone reads it folded in.
     fn affine(
         &mut self,
@@ -233,6 +269,10 @@ impl<'a> Writer<'a> {
             bias = self.tensor(&format!("{name}.bias"))?.iter().map(|&b| f64::from(b)).collect();
         }
         let mut values: Vec<f64> = weight.data.iter().map(|&w| f64::from(w)).collect();
+        if matches!(node.op, Op::Conv2d { standardised: true, .. }) {
+            let row = values.len() / rows;
+            values.chunks_exact_mut(row).for_each(standardise);
+        }
         let norm = self.graph.nodes().iter().find(|n| {
             matches!(n.op, Op::BatchNorm { .. }) && self.graph.node(n.inputs[0]).name == *name && self.folds(n)
         });
@@ -288,6 +328,15 @@ impl<'a> Writer<'a> {
         });
         output
     }
+}
+
+/// Weight standardisation of one output channel.
+fn standardise(weights: &mut [f64]) {
+    let n = weights.len() as f64;
+    let mean = weights.iter().sum::<f64>() / n;
+    let variance = weights.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / (variance + STANDARDISATION_EPS).sqrt();
+    weights.iter_mut().for_each(|w| *w = (*w - mean) * scale);
 }
 
 fn missing(name: &str) -> Error {

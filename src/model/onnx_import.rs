@@ -688,7 +688,7 @@ impl<'a> Importer<'a> {
         if integer(node, "count_include_pad", 0) != 0 && padding != [0, 0] {
             return Err(bad("count_include_pad with padding".into()));
         }
-        Ok(Op::AvgPool { kernel, stride, padding })
+        Ok(Op::AvgPool { kernel, stride, padding, ceil: false })
     }
 
     fn conv(&mut self, node: &NodeProto) -> Result<()> {
@@ -707,7 +707,16 @@ impl<'a> Importer<'a> {
             tensors.push(("bias", self.take(node, 2, "bias")?));
         }
         let in_channels = per_group * groups;
-        let op = Op::Conv2d { in_channels, out_channels, kernel: [h, w], stride, padding, groups, bias };
+        let op = Op::Conv2d {
+            in_channels,
+            out_channels,
+            kernel: [h, w],
+            stride,
+            padding,
+            groups,
+            bias,
+            standardised: false,
+        };
         let input = self.operand(node, 0)?;
         let name = self.layer(node, &node.input[1]);
         let id = self.add_layer(&name, op, input, tensors)?;
@@ -726,7 +735,8 @@ impl<'a> Importer<'a> {
         let eps = attribute(node, "epsilon").map_or(1e-5, |a| f64::from(a.f));
         // ONNX's momentum is the old value's share. Rounded, since 1 - 0.9f32 is no longer 0.1.
         let momentum = 1.0 - attribute(node, "momentum").map_or(0.9, |a| f64::from(a.f));
-        let op = Op::BatchNorm { channels, eps: shortest(eps), momentum: shortest(momentum) };
+        let (eps, momentum) = (shortest(eps), shortest(momentum));
+        let op = Op::BatchNorm { channels, eps, momentum, synchronised: false };
         let input = self.operand(node, 0)?;
         let name = self.layer(node, &node.input[1]);
         let id = self.add_layer(&name, op, input, tensors)?;

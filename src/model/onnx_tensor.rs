@@ -99,6 +99,11 @@ impl Writer<'_> {
                 }
                 self.push("Clip", name, inputs, vec![], "")
             }
+            Unary::Silu => {
+                let gate = self.push("Sigmoid", &format!("{name}.gate"), inputs.clone(), vec![], "");
+                inputs.push(gate);
+                self.push("Mul", name, inputs, vec![], "")
+            }
             Unary::HardSigmoid => {
                 let attributes = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
                 self.push("HardSigmoid", name, inputs, attributes, "")
@@ -202,7 +207,7 @@ impl Writer<'_> {
         self.push("Concat", &format!("{name}.shape"), parts, vec![int("axis", 0)], "")
     }
 
-    fn integers(&mut self, name: &str, values: &[i64]) -> String {
+    pub(crate) fn integers(&mut self, name: &str, values: &[i64]) -> String {
         self.int64(name, vec![values.len() as i64], values)
     }
 
@@ -222,6 +227,6 @@ impl Writer<'_> {
     }
 }
 
-fn float(name: &str, f: f32) -> AttributeProto {
+pub(crate) fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), f, r#type: attribute_type::FLOAT, ..AttributeProto::default() }
 }

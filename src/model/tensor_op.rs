@@ -113,6 +113,8 @@ pub enum Unary {
     Abs,
     /// `1 / x`.
     Reciprocal,
+    /// `x sigmoid(x)`.
+    Silu,
     /// `log(1 + exp(x))`.
     Softplus,
     /// `max(0, min(1, x / 6 + 1 / 2))`.
@@ -335,6 +337,7 @@ impl Unary {
             Unary::Neg => "Neg",
             Unary::Abs => "Abs",
             Unary::Reciprocal => "Reciprocal",
+            Unary::Silu => "SiLU",
             Unary::Softplus => "Softplus",
             Unary::HardSigmoid => "HardSigmoid",
             Unary::HardSwish => "HardSwish",

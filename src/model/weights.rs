@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Largest weights file that is read, in bytes (a ResNet-200 2x has 1 GB).
@@ -49,7 +49,10 @@ impl Weights {
                     let bound = 1.0 / (fan.max(1) as f32).sqrt();
                     (0..n).map(|_| rng.random_range(-bound..=bound)).collect()
                 }
-                Init::KaimingFanOut { fan } => {
+                Init::Normal { deviation } => {
+                    (0..n).map(|_| deviation * rng.sample::<f32, _>(StandardNormal)).collect()
+                }
+                Init::KaimingFanOut { fan } | Init::KaimingFanIn { fan } => {
                     let deviation = (2.0 / fan.max(1) as f32).sqrt();
                     (0..n).map(|_| deviation * rng.sample::<f32, _>(StandardNormal)).collect()
                 }
@@ -151,7 +154,7 @@ impl Weights {
                 return Err(Error::NonFiniteTensor { name: p.name.clone(), index, value: tensor.data[index] });
             }
         }
-        let known: std::collections::BTreeSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+        let known: BTreeSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
         match self.0.keys().find(|name| !known.contains(name.as_str())) {
             Some(name) => Err(Error::ExtraTensor { name: name.clone() }),
             None => Ok(()),
@@ -186,6 +189,47 @@ impl Weights {
     /// Whether there is no tensor.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Beginnings of the names of a classifier's tensors in torchvision and timm.
+const CLASSIFIERS: [&str; 3] = ["fc.", "classifier.", "head."];
+
+/// A file's tensors, chosen by name for a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// Exactly what the graph needs.
+    pub weights: Weights,
+    /// What was left out: a classifier's layers, which an encoder does not have.
+    pub left_out: Vec<String>,
+    /// SHA-256 of the file.
+    pub sha256: String,
+}
+
+impl Fitted {
+    /// Reads a safetensors file of torchvision, timm or byol. What belongs to a classifier (`fc.*`, `classifier.*`,
+    /// `head.*`) is left out where the graph does not have it.
+    ///
+    /// # Errors
+    /// As [`Weights::load`]; [`Error::WeightsOf`] names the file and the tensor that is missing, misshapen, not finite or
+    /// not the network's.
+    pub fn load(path: &Path, graph: &Graph) -> Result<Self> {
+        let bytes = file::read(path, MAX_FILE_BYTES)?;
+        let mut weights = Weights::from_bytes(&bytes).map_err(|why| Error::WeightsFile { path: path.into(), why })?;
+        let known: BTreeSet<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+        let classifier = |name: &str| !known.contains(name) && CLASSIFIERS.iter().any(|c| name.starts_with(c));
+        let left_out: Vec<String> = weights.iter().map(|(name, _)| name.to_owned()).filter(|n| classifier(n)).collect();
+        for name in &left_out {
+            weights.remove(name);
+        }
+        weights.check(graph).map_err(|why| Error::WeightsOf { path: path.into(), why: Box::new(why) })?;
+        Ok(Self { weights, left_out, sha256: file::sha256_hex(&bytes) })
+    }
+
+    /// What was left out, in a sentence; nothing where nothing was.
+    pub fn describe(&self, path: &Path) -> Option<String> {
+        let all = self.left_out.join(", ");
+        (!all.is_empty()).then(|| format!("{}: left out, as no part of an encoder: {all}.", path.display()))
     }
 }
 

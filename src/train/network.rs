@@ -10,7 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::network_tensor;
-use byol_model::graph::{Graph, NodeId, Op, Parameter, Shape};
+use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -271,8 +271,13 @@ impl Lane {
         let pair = |[a, b]: [usize; 2]| [a as i64, b as i64];
         let y = match &node.op {
             Op::Input => x.shallow_clone(),
-            &Op::Conv2d { stride, padding, groups, .. } => {
-                input(0)?.f_conv2d(weight()?, parameter(1), pair(stride), pair(padding), [1, 1], groups as i64)?
+            &Op::Conv2d { stride, padding, groups, standardised, .. } => {
+                let made = if standardised { Some(standardise(weight()?)?) } else { None };
+                let weight = made.as_ref().map_or_else(weight, Ok)?;
+                input(0)?.f_conv2d(weight, parameter(1), pair(stride), pair(padding), [1, 1], groups as i64)?
+            }
+            &Op::GroupNorm { groups, eps, .. } => {
+                input(0)?.f_group_norm(groups as i64, parameter(0), parameter(1), eps, true)?
             }
             &Op::BatchNorm { eps, .. } => {
                 // With momentum 1 the "running" statistics are the batch's own: `absorb` applies the momentum.
@@ -288,8 +293,8 @@ impl Lane {
             &Op::MaxPool { kernel, stride, padding } => {
                 input(0)?.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false)?
             }
-            &Op::AvgPool { kernel, stride, padding } => {
-                input(0)?.f_avg_pool2d(pair(kernel), pair(stride), pair(padding), false, false, None)?
+            &Op::AvgPool { kernel, stride, padding, ceil } => {
+                input(0)?.f_avg_pool2d(pair(kernel), pair(stride), pair(padding), ceil, false, None)?
             }
             Op::GlobalAvgPool => input(0)?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
             Op::GlobalMaxPool => input(0)?.f_amax([2i64, 3].as_slice(), false)?,
@@ -355,6 +360,14 @@ impl Plan {
         let steps = steps(&graph, &parameters, &buffers);
         Self { graph, device, parameters, buffers, weights, steps }
     }
+}
+
+/// Weights `[out, in, h, w]` standardised over each output channel; gradients flow through.
+fn standardise(weight: &Tensor) -> Result<Tensor> {
+    let each = [1i64, 2, 3];
+    let centred = weight.f_sub(&weight.f_mean_dim(each.as_slice(), true, Kind::Float)?)?;
+    let variance = centred.f_square()?.f_mean_dim(each.as_slice(), true, Kind::Float)?;
+    Ok(centred.f_mul(&variance.f_add_scalar(STANDARDISATION_EPS)?.f_rsqrt()?)?)
 }
 
 /// Lays parameters one behind the other.

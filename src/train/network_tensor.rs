@@ -72,6 +72,7 @@ fn unary(unary: Unary, x: &Tensor) -> Result<Tensor> {
         Unary::Neg => x.f_neg()?,
         Unary::Abs => x.f_abs()?,
         Unary::Reciprocal => x.f_reciprocal()?,
+        Unary::Silu => x.f_silu()?,
         Unary::Softplus => x.f_softplus()?,
         Unary::HardSigmoid => x.f_hardsigmoid()?,
         Unary::HardSwish => x.f_hardswish()?,

@@ -22,7 +22,7 @@ use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
 use crate::tensorboard::{self, EventFile};
 use crate::{device, network};
 use byol_model::dataset::{Dataset, Split};
-use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
+use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig, Norm};
 use byol_model::mlp::mlp;
 use byol_model::onnx;
 use std::collections::{BTreeMap, VecDeque};
@@ -175,7 +175,7 @@ pub fn pretrain(
     observer.on_message(&format!("Data: {}.", data.describe()));
     let mut config = resolve(config, &data)?;
     let plan = config.plan(data.len())?;
-    let (encoder, file) = encoder(&mut config, folder, start)?;
+    let (encoder, file) = encoder(&mut config, folder, start, observer)?;
     let config = &config;
     let found = device::open(config.device)?;
     observer.on_message(&found.sentence);
@@ -406,11 +406,28 @@ fn resolve(config: &RunConfig, data: &Dataset) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// The encoder as it begins, and the ONNX file that it was read from, if it was. A resumed run reads its own copy.
-fn encoder(config: &mut RunConfig, folder: &Path, start: Start) -> Result<(Predefined, Option<Vec<u8>>)> {
+/// The encoder as it begins, and the ONNX file that it was read from, if it was. A resumed run reads its own copy, and
+/// no weights: its checkpoint has them.
+fn encoder(
+    config: &mut RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+) -> Result<(Predefined, Option<Vec<u8>>)> {
     let copy = folder.join(ARCHITECTURE_FILE);
     let Some(named) = config.encoder.file() else {
-        return Ok((Predefined::init(config.encoder.build()?, config.seed), None));
+        let graph = config.encoder.build()?;
+        let known = start == Start::Resume && config.encoder.sha256.is_some();
+        let given = if known { None } else { config.encoder.given_weights(&graph)? };
+        let (Some(given), Some(path)) = (given, &config.encoder.init_weights) else {
+            return Ok((Predefined::init(graph, config.seed), None));
+        };
+        observer.on_message(&format!("The encoder begins with the weights of {}.", path.display()));
+        if let Some(said) = given.describe(path) {
+            observer.on_message(&said);
+        }
+        config.encoder.sha256 = Some(given.sha256);
+        return Ok((Predefined { graph, weights: given.weights }, None));
     };
     let imported = config.encoder.import(if start == Start::Resume && copy.exists() { &copy } else { named })?;
     config.encoder.sha256 = Some(byol_model::sha256_hex(&imported.bytes));
@@ -421,6 +438,10 @@ fn encoder(config: &mut RunConfig, folder: &Path, start: Start) -> Result<(Prede
 fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usize) -> Result<Byol> {
     let projector = mlp(encoder.graph.dimension(), &config.projector)?;
     let predictor = mlp(projector.dimension(), &config.predictor)?;
+    let (projector, predictor) = match config.encoder.norm {
+        Norm::SyncBatch => (projector.synchronised(), predictor.synchronised()),
+        Norm::Batch | Norm::Group => (projector, predictor),
+    };
     let seed = config.seed;
     let options = Options {
         device,
@@ -483,6 +504,7 @@ fn export(config: &RunConfig, byol: &Byol, folder: &Path, steps: usize, pictures
     if let Some(name) = config.encoder.file().and_then(Path::file_name) {
         encoder.name = name.to_string_lossy().into_owned();
     }
+    encoder.init_weights = encoder.init_weights.and_then(|path| path.file_name().map(PathBuf::from));
     let record = BTreeMap::from([
         ("encoder".to_owned(), serde_json::to_string(&encoder).unwrap_or_default()),
         ("method".to_owned(), "byol".to_owned()),
