@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 NEED := sh src/native/need.sh
 
-.PHONY: help native build sdk demo test bench soak install install-sdk dist lint clean
+.PHONY: help native build sdk demo test bench soak fuzz race docs install install-sdk dist lint clean
 
 help:
 	@echo 'make native    fetch ONNX Runtime and libtorch into .native (once; 0.6 GB to download, 0.55 GB kept)'
@@ -11,7 +11,11 @@ help:
 	@echo 'make demo      learn from pictures, export, classify from C: everything, in minutes'
 	@echo 'make test      every test, Rust and C'
 	@echo 'make bench     the measurements quoted in docs/results.md'
-	@echo 'make soak      the long tests of libbyol: 10^6 open and close, 1000 ends of each kind, every allocation (an hour)'
+	@echo 'make soak      the long tests of libbyol: 10^6 open and close, 1000 ends and forks, 10^5 damaged models, every'
+	@echo '               allocation (an hour)'
+	@echo 'make fuzz      five fuzz targets side by side, BYOL_FUZZ_SECONDS of each (60)'
+	@echo 'make race      the tests with threads under ThreadSanitizer'
+	@echo 'make docs      the reference of the C and C++ headers, in target/docs/html (doxygen)'
 	@echo 'make lint      rustfmt and clippy, warnings are errors'
 	@echo 'make install   into PREFIX (default /usr/local; DESTDIR is honoured): byol, libbyol, headers, native libraries'
 	@echo 'make install-sdk  the same without the command and libtorch: what a host application needs (C, C++, Go, Swift)'
@@ -41,13 +45,29 @@ test: native
 bench: native
 	@$(NEED) cargo cc c++
 	cargo bench --workspace --features train
+	cargo build --release
+	sh tests/onnx_agrees.sh --environment
+	target/python/bin/python tests/bench/call.py target/release/libbyol.so
 
 soak: sdk
 	cargo build --release
-	BYOL_SOAK=1000000 BYOL_ONLY='soak close latency threads' sh tests/c/run.sh
-	cat target/tests/c/soak.log target/tests/c/close.log target/tests/c/latency.log
+	BYOL_SOAK=1000000 BYOL_FORKS=1000 BYOL_ONLY='soak close forked latency threads' sh tests/c/run.sh
+	cat target/tests/c/soak.log target/tests/c/close.log target/tests/c/forked.log target/tests/c/latency.log
+	BYOL_FLIPS=100000 cargo test --release --test hostile_models -- --nocapture damaged
 	BYOL_LEAVE=1000 sh tests/c/leave.sh
 	BYOL_MEMORY_FINE=1 sh tests/c/memory.sh
+
+fuzz:
+	sh tests/fuzz/run.sh
+
+race: sdk
+	cargo build --release
+	sh tests/c/race.sh
+
+docs:
+	@$(NEED) doxygen
+	doxygen docs/Doxyfile
+	@echo target/docs/html/index.html
 
 lint: native
 	@$(NEED) cargo cc c++ rustfmt clippy

@@ -76,6 +76,20 @@ fn the_library_has_its_soname_stays_loaded_and_needs_only_the_system() {
     }
 }
 
+/// The C library that it must find, as docs/c-guide.md promises: whatever is newer must not have been linked.
+#[test]
+fn the_library_runs_where_glibc_is_2_34() {
+    let versions = output("readelf", &[Path::new("--version-info"), &libbyol()]);
+    let number = |text: &str| -> Option<(u32, u32)> {
+        let (major, minor) = text.split([' ', '.', '(', ')']).next().zip(text.split('.').nth(1))?;
+        Some((major.parse().ok()?, minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?))
+    };
+    let needed = versions.split("GLIBC_").skip(1).filter_map(number).max().expect("versions of glibc");
+    println!("libbyol.so needs glibc {}.{}", needed.0, needed.1);
+    assert!(needed <= (2, 34), "glibc {}.{}", needed.0, needed.1);
+    assert!(needed >= (2, 17), "these are not all versions: {versions}");
+}
+
 #[test]
 fn the_stripped_library_is_smaller_than_6_megabytes() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -36,9 +36,7 @@ for source in "$out"/program*; do
     passed=$((passed + 1))
 done
 [ $passed -ge 3 ] || { echo "only $passed programs in the guide"; exit 1; }
-printf '%s\n' 'INPUT = include/byol.h include/byol.hpp' "OUTPUT_DIRECTORY = $out" 'QUIET = YES' 'GENERATE_LATEX = NO' 'HAVE_DOT = NO' \
-    'OPTIMIZE_OUTPUT_FOR_C = YES' 'JAVADOC_AUTOBRIEF = YES' 'EXTRACT_ALL = YES' 'MACRO_EXPANSION = YES' \
-    'EXPAND_ONLY_PREDEF = YES' 'PREDEFINED = BYOL_API= BYOL_NODISCARD= BYOL_HPP_NODISCARD= BYOL_HPP_EXCEPTIONS' >"$out/Doxyfile"
+{ cat docs/Doxyfile; echo "OUTPUT_DIRECTORY = $out"; } >"$out/Doxyfile"
 doxygen "$out/Doxyfile" >/dev/null 2>"$out/doxygen"
 if [ -s "$out/doxygen" ]; then
     head -20 "$out/doxygen"

@@ -87,7 +87,7 @@ pub unsafe extern "C" fn byol_head_info_init(info: *mut byol_head_info, size: us
 /// Reads a head from a file (safetensors), whose path is in UTF-8, and checks every part of it.
 ///
 /// Ownership: close the handle with byol_head_close at any time. Threads: any.
-/// Errors: NULL_POINTER, INVALID_ARG, NOT_FOUND, IO, CORRUPT, NEWER_FORMAT. @since 0.1.0
+/// Errors: NULL_POINTER, INVALID_ARG, NOT_FOUND, IO, LIMIT, CORRUPT, NEWER_FORMAT, NO_MEMORY. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_head_load(

@@ -32,6 +32,13 @@ unsafe fn struct_size<T: Versioned>(pointer: *const T) -> Result<usize> {
             format_args!("{name}.struct_size is {size}, {} is needed: start it with its INIT macro", size_of::<T>()),
         ));
     }
+    // sizeof is a multiple of the alignment, so that a struct never ends inside a pointer or a 64-bit number: half of one
+    // would be read as all of it.
+    if !size.is_multiple_of(align_of::<T>()) {
+        let (name, align) = (T::NAME, align_of::<T>());
+        let why = format_args!("{name}.struct_size is {size}, no multiple of {align}: start it with its INIT macro");
+        return Err(Fault::new(BYOL_E_ABI, why));
+    }
     Ok(size)
 }
 

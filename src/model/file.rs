@@ -6,13 +6,19 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-/// Reads a file of at most `limit` bytes.
+/// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Limit`] for a larger file, or one that is no regular file and does not end before the limit.
+/// [`Error::Io`], also for what is no regular file; [`Error::Limit`] for a larger one.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    // Asked before opening, because opening a pipe waits for its writer.
+    let metadata = path.metadata().map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        let kind = std::io::ErrorKind::InvalidInput;
+        return Err(Error::io("read", path)(std::io::Error::new(kind, "not a regular file")));
+    }
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    let length = metadata.len();
     let too_large = |found| Error::Limit { name: path.display().to_string(), found, limit, unit: "bytes" };
     if length > limit {
         return Err(too_large(length));
@@ -122,7 +128,7 @@ mod tests {
         write_atomic(&path, &[0; 11]).unwrap();
         assert!(matches!(read(&path, 10), Err(Error::Limit { found: 11, limit: 10, .. })));
         assert_eq!(read(&path, 11).unwrap().len(), 11);
-        assert!(matches!(read(Path::new("/dev/zero"), 10), Err(Error::Limit { .. })));
+        assert!(matches!(read(Path::new("/dev/zero"), 10), Err(Error::Io { .. })));
     }
 
     #[test]

@@ -355,6 +355,9 @@ impl Graph {
     }
 }
 
+/// Most numbers of one example's value between two nodes: a gigabyte in float32.
+const MOST_VALUES: usize = 1 << 28;
+
 /// Builds a [`Graph`] node by node, inferring and checking shapes.
 #[derive(Debug)]
 pub struct GraphBuilder {
@@ -398,6 +401,9 @@ impl GraphBuilder {
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&id| self.shape(id)).collect();
         let shape = infer(&op, &shapes).map_err(wrong)?;
+        if shape.checked_len().is_none_or(|len| len > MOST_VALUES) {
+            return Err(wrong(format!("a value of {shape} is larger than {MOST_VALUES} numbers")));
+        }
         self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape, init: BTreeMap::new() });
         Ok(NodeId(self.nodes.len() - 1))
     }
@@ -427,9 +433,10 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
         if kernel == 0 || stride == 0 {
             return Err(format!("kernel {kernel} and stride {stride} must be positive"));
         }
-        match (size + 2 * padding).checked_sub(kernel) {
-            Some(room) => Ok(room / stride + 1),
-            None => Err(format!("kernel {kernel} is larger than the padded input {}", size + 2 * padding)),
+        let padded = padding.saturating_mul(2).saturating_add(size);
+        match padded.checked_sub(kernel) {
+            Some(room) => Ok((room / stride).saturating_add(1)),
+            None => Err(format!("kernel {kernel} is larger than the padded input {padded}")),
         }
     };
     match *op {

@@ -84,6 +84,7 @@ pub fn write(export: &Export<'_>) -> Result<Vec<u8>> {
             initializer: writer.initializers,
             input: vec![value_info("image", data_type::UINT8, image)],
             output: vec![value_info("features", data_type::FLOAT, vec![batch(), Dimension::Value(dimension)])],
+            ..GraphProto::default()
         }),
         ..ModelProto::default()
     };
@@ -452,27 +453,41 @@ pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection> {
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
         opset: model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version),
         metadata: model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect(),
-        external_data: lies_outside(graph) || model.functions.iter().any(|f| f.node.iter().any(reads_outside)),
+        external_data: graph_reaches_out(graph) || model.functions.iter().any(function_reaches_out),
         inputs,
         outputs,
         nodes: graph.node.len(),
     })
 }
 
-/// Whether tensors of this graph, or of graphs inside it, lie in other files.
-fn lies_outside(graph: &GraphProto) -> bool {
-    graph.initializer.iter().any(is_outside) || graph.node.iter().any(reads_outside)
-}
-
-fn reads_outside(node: &NodeProto) -> bool {
-    node.attribute.iter().any(|a| {
-        a.t.as_deref().into_iter().chain(&a.tensors).any(is_outside)
-            || a.g.as_deref().into_iter().chain(&a.graphs).any(lies_outside)
-    })
-}
-
-fn is_outside(tensor: &TensorProto) -> bool {
+/// Whether a tensor lies in another file.
+pub(crate) fn reaches_out(tensor: &TensorProto) -> bool {
     tensor.data_location == 1 || !tensor.external_data.is_empty()
+}
+
+/// Whether a tensor of the graph, or of a graph inside it, lies in another file. A decoded file nests at most 100 deep.
+fn graph_reaches_out(graph: &GraphProto) -> bool {
+    graph.initializer.iter().any(reaches_out)
+        || graph.sparse_initializer.iter().any(sparse_reaches_out)
+        || graph.node.iter().any(node_reaches_out)
+}
+
+fn function_reaches_out(function: &FunctionProto) -> bool {
+    function.node.iter().any(node_reaches_out) || function.attribute_proto.iter().any(attribute_reaches_out)
+}
+
+fn node_reaches_out(node: &NodeProto) -> bool {
+    node.attribute.iter().any(attribute_reaches_out)
+}
+
+fn attribute_reaches_out(attribute: &AttributeProto) -> bool {
+    attribute.t.as_deref().into_iter().chain(&attribute.tensors).any(reaches_out)
+        || attribute.sparse_tensor.as_deref().into_iter().chain(&attribute.sparse_tensors).any(sparse_reaches_out)
+        || attribute.g.as_deref().into_iter().chain(&attribute.graphs).any(graph_reaches_out)
+}
+
+fn sparse_reaches_out(tensor: &SparseTensorProto) -> bool {
+    tensor.values.iter().chain(&tensor.indices).any(reaches_out)
 }
 
 pub(crate) fn value(info: &ValueInfoProto) -> Value {

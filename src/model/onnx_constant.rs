@@ -50,8 +50,7 @@ impl Constant {
             data_type::INT32 | data_type::INT8 | data_type::UINT8 | data_type::BOOL => ints(),
             other => return Err(format!("tensor {:?} has elements of ONNX type {other}", tensor.name)),
         };
-        let expected: usize = dims.iter().product();
-        if values.len() != expected {
+        if count(&dims) != Some(values.len()) {
             let why = format!("tensor {:?} of shape {dims:?} holds {} values", tensor.name, values.len());
             return Err(why);
         }
@@ -63,6 +62,19 @@ impl Constant {
     pub fn scalar(&self) -> Option<f64> {
         if self.values.len() == 1 { self.values.first().copied() } else { None }
     }
+}
+
+/// Most values of a tensor that is computed here. A small file can ask for any number of them.
+pub(crate) const MOST_COMPUTED: usize = 1 << 24;
+
+/// Number of values of a tensor, where it can be counted.
+fn count(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))
+}
+
+/// That so many values may be computed.
+fn bounded(count: usize) -> Result<(), String> {
+    if count <= MOST_COMPUTED { Ok(()) } else { Err(format!("{count} values, at most {MOST_COMPUTED} are computed")) }
 }
 
 /// An attribute by name.
@@ -199,6 +211,7 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             let rows = x.dims[at];
             let inner: usize = x.dims[at + 1..].iter().product();
             let outer: usize = x.dims[..at].iter().product();
+            bounded(outer.saturating_mul(inner).saturating_mul(index.values.len()))?;
             let mut values = Vec::new();
             for o in 0..outer {
                 for &i in &index.values {
@@ -214,6 +227,7 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             if inputs.iter().any(|c| c.dims.len() != 1) {
                 return Ok(None);
             }
+            bounded(inputs.iter().map(|c| c.values.len()).sum())?;
             Constant {
                 float: first.float,
                 ..Constant::integers(inputs.iter().flat_map(|c| c.values.iter().copied()).collect())
@@ -225,7 +239,8 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             let at = axis(one(3, 0.0), x.dims.len())?;
             let (length, step) = (x.dims[at] as i64, one(4, 1.0));
             let last = if step < 0 { length - 1 } else { length };
-            let clamp = |i: i64, low: i64| (if i < 0 { i.saturating_add(length) } else { i }).clamp(low, last);
+            // Of an axis of no length nothing is taken, whichever way it is counted.
+            let clamp = |i: i64, low: i64| (if i < 0 { i.saturating_add(length) } else { i }).max(low).min(last);
             let start = clamp(one(1, 0.0), 0);
             // Before the first index, where it is counted backwards to its end.
             let end = clamp(one(2, f64::MAX), if step < 0 { -1 } else { 0 });
@@ -233,8 +248,10 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             if step == 0 {
                 return Err("steps of 0".into());
             }
-            let rows: Vec<usize> =
-                std::iter::successors(Some(start), |i| Some(i + step)).take_while(within).map(|i| i as usize).collect();
+            let rows: Vec<usize> = std::iter::successors(Some(start), |i| i.checked_add(step))
+                .take_while(within)
+                .map(|i| i as usize)
+                .collect();
             let inner: usize = x.dims[at + 1..].iter().product();
             let outer: usize = x.dims[..at].iter().product();
             let mut values = Vec::new();
@@ -268,7 +285,7 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
                     let known: f64 = to.iter().filter(|&&d| d > 0.0).product();
                     let dim = |&d: &f64| if d < 0.0 { (n as f64 / known) as usize } else { d as usize };
                     let dims: Vec<usize> = to.iter().map(dim).collect();
-                    if dims.iter().product::<usize>() != n {
+                    if count(&dims) != Some(n) {
                         return Err(format!("cannot reshape {n} values to {to:?}"));
                     }
                     Constant { dims, ..x.clone() }
@@ -285,6 +302,7 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             let at = |n: usize| input(n)?.scalar().ok_or_else(|| "a range of several starts".to_owned());
             let (start, limit, step) = (at(0)?, at(1)?, at(2)?);
             let count = ((limit - start) / step).ceil();
+            // No axis is as long as BATCH.
             if !(0.0..BATCH as f64).contains(&count) {
                 return Err(format!("a range from {start} to {limit} by {step}"));
             }
@@ -302,8 +320,8 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[&Constant]) -> Result<Option<
             };
             let Some(scalar) = value.scalar() else { return Ok(None) };
             let dims: Vec<usize> = shape.values.iter().map(|&d| d as usize).collect();
-            let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 24);
-            let Some(count) = count.filter(|_| dims.iter().all(|&d| d < BATCH)) else { return Ok(None) };
+            let count = count(&dims).filter(|&n| n <= MOST_COMPUTED && dims.iter().all(|&d| d < BATCH));
+            let Some(count) = count else { return Ok(None) };
             Constant { values: vec![scalar; count], dims, float: value.float }
         }
         _ => return Ok(None),

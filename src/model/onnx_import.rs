@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::graph::{Graph, GraphBuilder, NodeId, Op};
 use crate::onnx;
-use crate::onnx_constant::{Constant, attribute, axis, evaluate, integer};
+use crate::onnx_constant::{Constant, MOST_COMPUTED, attribute, axis, evaluate, integer};
 use crate::onnx_proto::*;
 use crate::shape::{BATCH, Shape};
 use crate::tensor_op::{Binary, Reduction, TensorOp, Unary};
@@ -65,7 +65,7 @@ fn load_with_data(path: &Path) -> Result<Imported> {
     let mut model = onnx::decode(&file::read(path, MAX_FILE_BYTES)?)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for tensor in model.graph.iter_mut().flat_map(|g| &mut g.initializer).filter(|t| outside(t)) {
+    for tensor in model.graph.iter_mut().flat_map(|g| &mut g.initializer).filter(|t| onnx::reaches_out(t)) {
         let wrong = |why: String| Error::Onnx { why: format!("tensor {:?}: {why}", tensor.name) };
         let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let name = entry("location").ok_or_else(|| wrong("its data lie elsewhere, but not said where".into()))?;
@@ -114,6 +114,9 @@ pub fn read(bytes: &[u8]) -> Result<Imported> {
     };
     let shape = match input.shape.as_deref() {
         Some([None, Some(channels), Some(height), Some(width)]) if input.element == onnx::Element::Float32 => {
+            if [channels, height, width].into_iter().any(|&size| size > MOST_PIXELS) {
+                return Err(wrong(format!("its input is [{channels}, {height}, {width}], at most {MOST_PIXELS} each")));
+            }
             Shape::Map { channels: *channels, height: *height, width: *width }
         }
         Some([Some(n), Some(_), Some(_), Some(_)]) => {
@@ -147,10 +150,6 @@ pub fn read(bytes: &[u8]) -> Result<Imported> {
     let graph = importer.builder.finish(output);
     importer.weights.check(&graph)?;
     Ok(Imported { graph, weights: importer.weights, bytes: model.encode_to_vec() })
-}
-
-fn outside(tensor: &TensorProto) -> bool {
-    tensor.data_location == 1 || !tensor.external_data.is_empty()
 }
 
 fn readable(dims: &[usize]) -> String {
@@ -209,6 +208,9 @@ fn order(graph: &GraphProto, output: &str, given: &HashMap<String, Value>) -> Re
     Ok(sorted)
 }
 
+/// Most channels, and most pixels per side, of the input.
+const MOST_PIXELS: usize = 8192;
+
 /// What an ONNX value is here.
 #[derive(Clone, Debug)]
 enum Value {
@@ -230,6 +232,8 @@ struct Importer<'a> {
     readers: HashMap<&'a str, Vec<&'a NodeProto>>,
     names: BTreeSet<String>,
     output: &'a str,
+    /// Values computed from constants so far.
+    computed: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -254,7 +258,15 @@ impl<'a> Importer<'a> {
         }
         let output = graph.output.first().map_or("", |o| o.name.as_str());
         let names = BTreeSet::from(["input".to_owned()]);
-        Ok(Self { builder: GraphBuilder::new(input), weights: Weights::default(), values, readers, names, output })
+        Ok(Self {
+            builder: GraphBuilder::new(input),
+            weights: Weights::default(),
+            values,
+            readers,
+            names,
+            output,
+            computed: 0,
+        })
     }
 
     /// One node of the file.
@@ -271,6 +283,10 @@ impl<'a> Importer<'a> {
         let named = node.input.iter().filter(|name| !name.is_empty()).count();
         let result = if inputs.len() == named { evaluate(node, &inputs) } else { Ok(None) };
         if let Some(constant) = result.map_err(|why| refuse(node, why))? {
+            self.computed += constant.values.len();
+            if self.computed > 4 * MOST_COMPUTED {
+                return Err(refuse(node, "it computes more than can be kept before there is a picture"));
+            }
             self.set(node, 0, Value::Constant(constant));
             return Ok(());
         }
@@ -543,12 +559,14 @@ impl<'a> Importer<'a> {
                 for (i, &d) in to.iter().enumerate() {
                     new.push(if d == 0 { dims.get(i).map_or(0, |&d| d as i128) } else { i128::from(d) });
                 }
+                // A product that is too large for the type is none of a value that there is.
+                let product = |dims: &[i128]| dims.iter().try_fold(1_i128, |n, &d| n.checked_mul(d)).unwrap_or(-1);
                 let total: i128 = dims.iter().map(|&d| d as i128).product();
-                let known: i128 = new.iter().filter(|&&d| d >= 0).product();
+                let known = product(&new.iter().copied().filter(|&d| d >= 0).collect::<Vec<_>>());
                 for d in new.iter_mut().filter(|d| **d < 0) {
                     *d = if known > 0 { total / known } else { 0 };
                 }
-                if new.iter().product::<i128>() != total {
+                if product(&new) != total {
                     let hint = if dims.contains(&BATCH) { format!(" ({FREE_BATCH})") } else { String::new() };
                     return Err(bad(format!("cannot reshape {} to {to:?}{hint}", readable(&dims))));
                 }
@@ -677,7 +695,7 @@ impl<'a> Importer<'a> {
         };
         let whole =
             [height, width].iter().zip(kernel).zip(padding).zip(stride).all(|(((size, kernel), padding), stride)| {
-                (size + 2 * padding).wrapping_sub(kernel).is_multiple_of(stride)
+                padding.saturating_mul(2).saturating_add(*size).wrapping_sub(kernel).is_multiple_of(stride)
             });
         if integer(node, "ceil_mode", 0) != 0 && !whole {
             return Err(bad("ceil_mode, where the windows do not fill the map".into()));
@@ -706,7 +724,7 @@ impl<'a> Importer<'a> {
         if bias {
             tensors.push(("bias", self.take(node, 2, "bias")?));
         }
-        let in_channels = per_group * groups;
+        let in_channels = per_group.saturating_mul(groups);
         let op = Op::Conv2d {
             in_channels,
             out_channels,
@@ -752,6 +770,9 @@ impl<'a> Importer<'a> {
             return Err(refuse(node, "only the last axis can be normalised".to_owned()));
         }
         let features = dims[at];
+        if features >= BATCH {
+            return Err(refuse(node, format!("a last axis of {features}")));
+        }
         let mut tensors = Vec::new();
         for (n, name, default) in [(1, "weight", 1.0), (2, "bias", 0.0)] {
             let given = node.input.get(n).is_some_and(|name| !name.is_empty());
@@ -760,7 +781,7 @@ impl<'a> Importer<'a> {
         }
         let eps = shortest(attribute(node, "epsilon").map_or(1e-5, |a| f64::from(a.f)));
         let op = Op::Tensor(TensorOp::LayerNormalization { features, eps });
-        let name = self.layer(node, &node.input[1]);
+        let name = self.layer(node, node.input.get(1).map_or("", String::as_str));
         let id = self.add_layer(&name, op, input, tensors)?;
         self.set(node, 0, Value::Node(id));
         Ok(())
@@ -844,7 +865,8 @@ impl<'a> Importer<'a> {
                 (0..node.output.len()).map(|i| each.min(dims[axis].saturating_sub(i * each))).collect::<Vec<_>>()
             }
         };
-        if parts.iter().sum::<usize>() != dims[axis] || parts.len() != node.output.len() {
+        let sum = parts.iter().try_fold(0_usize, |sum, &part| sum.checked_add(part));
+        if sum != Some(dims[axis]) || parts.len() != node.output.len() {
             return Err(bad(format!("parts {parts:?} of an axis of {}", dims[axis])));
         }
         let mut start = 0;

@@ -93,6 +93,8 @@ pub struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = 12)]
     pub output: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = 15)]
+    pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -141,6 +143,20 @@ pub struct AttributeProto {
     pub r#type: i32,
     #[prost(string, tag = 21)]
     pub ref_attr_name: String,
+    #[prost(message, optional, boxed, tag = 22)]
+    pub sparse_tensor: Option<Box<SparseTensorProto>>,
+    #[prost(message, repeated, tag = 23)]
+    pub sparse_tensors: Vec<SparseTensorProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensorProto {
+    #[prost(message, optional, tag = 1)]
+    pub values: Option<TensorProto>,
+    #[prost(message, optional, tag = 2)]
+    pub indices: Option<TensorProto>,
+    #[prost(int64, repeated, tag = 3)]
+    pub dims: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

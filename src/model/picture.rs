@@ -241,6 +241,8 @@ pub struct InputContract {
 }
 
 impl InputContract {
+    /// Values of one picture: 3 channels of 8192 x 8192. What a file asks for is allocated, so it must not be anything.
+    const MOST_VALUES: usize = 3 << 26;
     /// ImageNet's mean per channel (red, green, blue).
     pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     /// ImageNet's standard deviation per channel.
@@ -278,6 +280,10 @@ impl InputContract {
             if value == 0 || value > limit {
                 return wrong(key, format!("{value} is not in 1 to {limit}"));
             }
+        }
+        if self.bytes() > Self::MOST_VALUES {
+            let why = format!("{} x {} x {} are too many values", self.channels, self.height, self.width);
+            return wrong("channels", why);
         }
         if let Resize::ShortSide(short) = self.resize
             && (short < self.height.max(self.width) || short > 16_384)

@@ -76,6 +76,11 @@ impl Shape {
         self.dims().into_iter().filter(|&d| d != BATCH).product()
     }
 
+    /// As [`Shape::len`], where it can be counted.
+    pub fn checked_len(self) -> Option<usize> {
+        self.dims().into_iter().filter(|&d| d != BATCH).try_fold(1_usize, usize::checked_mul)
+    }
+
     /// Whether there is no value at all.
     pub fn is_empty(self) -> bool {
         self.len() == 0

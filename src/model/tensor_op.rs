@@ -318,7 +318,8 @@ impl TensorOp {
                 let Shape::Map { channels, height, width } = inputs[0] else {
                     return Err(format!("Pad reads a feature map, got {}", inputs[0]));
                 };
-                let (height, width) = (height + before[0] + after[0], width + before[1] + after[1]);
+                let padded = |size: usize, side: usize| size.saturating_add(before[side]).saturating_add(after[side]);
+                let (height, width) = (padded(height, 0), padded(width, 1));
                 Ok(Shape::Map { channels, height, width })
             }
         }

@@ -1,5 +1,7 @@
 //! Files that are there whole or not at all, with this crate's error.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -15,4 +17,28 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> Result<()> {
             other => other.into(),
         },
     )
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`; [`Error::TooLarge`]; [`Error::NoMemory`].
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let io = |e| Error::io(path)(e);
+    // Asked before opening, because opening a pipe waits for its writer.
+    let metadata = fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    let too_large = |found| Error::TooLarge { path: path.into(), found, limit };
+    if metadata.len() > limit {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room })?;
+    // One byte more than allowed, should the file have grown since.
+    File::open(path).map_err(io)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    let found = bytes.len() as u64;
+    if found > limit { Err(too_large(found)) } else { Ok(bytes) }
 }

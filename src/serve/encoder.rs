@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use byol_model::onnx::{self, Element, Inspection, Value};
 use byol_model::picture::{InputContract, Limits, Picture, PictureView, Resize};
@@ -133,6 +134,13 @@ pub(crate) enum Pixels<'a> {
 const MICRO_BATCH_BYTES: usize = 4 * 224 * 224 * 3;
 /// Most pictures of a micro-batch, however small they are.
 const MICRO_BATCH_LIMIT: usize = 64;
+/// Most features of a picture. What a file announces is allocated, so it must not be anything.
+const MOST_FEATURES: usize = 1 << 24;
+/// Most values of the input of a model that has only one batch size.
+const MOST_BATCH_VALUES: usize = 1 << 30;
+/// How long the first picture may take while a file is opened whose output does not say its size. A file can hold a loop
+/// without an end.
+const FIRST_PICTURE: Duration = Duration::from_secs(60);
 
 impl Encoder {
     /// Opens a model file.
@@ -192,8 +200,16 @@ impl Encoder {
         };
         contract.validate().map_err(invalid)?;
         check_contract(&contract, &input, shape).map_err(unsupported)?;
+        if let Some(batch) = shape[0]
+            && batch.saturating_mul(contract.bytes()) > MOST_BATCH_VALUES
+        {
+            return Err(unsupported(format!("its input {:?} takes {batch} pictures at a time, too many", input.name)));
+        }
         let output = output(inspection, options.output.as_deref()).map_err(unsupported)?;
-        let static_dimension = output.shape.as_ref().and_then(|shape| shape.iter().skip(1).copied().product());
+        let static_dimension = match &output.shape {
+            Some(shape) => features_of(&shape[1..]).map_err(unsupported)?,
+            None => None,
+        };
         let output = output.name.clone();
 
         let wishes = (options.sessions, options.bulk);
@@ -213,10 +229,11 @@ impl Encoder {
             metadata: inspection.metadata.clone(),
         };
         if static_dimension.is_none() {
-            encoder.dimension = encoder.black_picture(Wish::Latency)?;
+            encoder.dimension = encoder.black_picture(Wish::Latency, &Cancel::with_deadline(FIRST_PICTURE))?;
         }
-        if encoder.dimension == 0 {
-            return Err(unsupported(format!("its output {:?} is empty", encoder.output)));
+        if encoder.dimension == 0 || encoder.dimension > MOST_FEATURES {
+            let (output, dimension) = (&encoder.output, encoder.dimension);
+            return Err(unsupported(format!("its output {output:?} has {dimension} values, not 1 to {MOST_FEATURES}")));
         }
         Ok(encoder)
     }
@@ -268,9 +285,10 @@ impl Encoder {
     pub fn warm_up(&self) -> Result<()> {
         self.pool.fill(&self.runtime)?;
         std::thread::scope(|scope| {
-            let runs: Vec<_> =
-                (0..self.sessions()).map(|_| scope.spawn(|| self.black_picture(Wish::Throughput))).collect();
-            self.black_picture(Wish::Latency)?;
+            let runs: Vec<_> = (0..self.sessions())
+                .map(|_| scope.spawn(|| self.black_picture(Wish::Throughput, &Cancel::new())))
+                .collect();
+            self.black_picture(Wish::Latency, &Cancel::new())?;
             runs.into_iter().try_for_each(|run| run.join().unwrap_or(Ok(0)).map(drop))
         })
     }
@@ -572,7 +590,7 @@ impl Encoder {
     }
 
     /// Runs a black picture through the model: its number of features.
-    fn black_picture(&self, wish: Wish) -> Result<usize> {
+    fn black_picture(&self, wish: Wish, cancel: &Cancel) -> Result<usize> {
         let rows = self.fixed_batch.unwrap_or(1);
         let len = self.contract.bytes();
         let (black_u8, black_f32) = (vec![0_u8; len], vec![0_f32; len]);
@@ -581,7 +599,7 @@ impl Encoder {
             InputKind::F32 => Pixels::F32(&black_f32),
         };
         let mut dimension = 0;
-        self.run(pixels, 1, wish, &Cancel::new(), &mut |values| {
+        self.run(pixels, 1, wish, cancel, &mut |values| {
             dimension = values.len() / rows;
             match values.len() % rows {
                 0 => Ok(()),
@@ -679,6 +697,16 @@ fn output<'a>(inspection: &'a Inspection, asked: Option<&str>) -> Result<&'a Val
         return Err(format!("its output {:?} is not one row per picture", found.name));
     }
     Ok(found)
+}
+
+/// The product of an output's sizes, where they are all known.
+fn features_of(sizes: &[Option<usize>]) -> Result<Option<usize>, String> {
+    let Some(sizes) = sizes.iter().copied().collect::<Option<Vec<usize>>>() else { return Ok(None) };
+    let product = sizes.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
+    match product.filter(|&product| product <= MOST_FEATURES) {
+        Some(product) => Ok(Some(product)),
+        None => Err(format!("its output has {sizes:?} values per picture, at most {MOST_FEATURES} are taken")),
+    }
 }
 
 fn check_contract(contract: &InputContract, input: &Port, shape: [Option<usize>; 4]) -> Result<(), String> {

@@ -225,7 +225,7 @@ impl Features {
                 Ok(Self { values, ..Self::default() })
             }
             Kind::Safetensors => {
-                let bytes = std::fs::read(path).map_err(Error::io(path))?;
+                let bytes = atomic::read(path, u64::MAX)?;
                 Self::from_safetensors(path, &bytes)
             }
         }

@@ -63,6 +63,8 @@ pub struct Prediction {
 
 /// The newest format of head files that this version reads, and the one it writes.
 const FORMAT: u32 = 1;
+/// Most bytes of a head file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 31;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -291,7 +293,7 @@ impl Head {
     /// [`Error::Io`]; [`Error::Corrupt`] naming file and tensor; [`Error::DimensionMismatch`] for labels.
     pub fn import(path: impl AsRef<Path>, labels: Option<Vec<String>>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = atomic::read(path, MAX_FILE_BYTES)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| Error::corrupt(path, e.to_string()))?;
         let named = |ends: [&str; 2]| {
             let is = |name: &&str| ends.iter().any(|end| *name == *end || name.ends_with(&format!(".{end}")));
@@ -395,7 +397,7 @@ impl Head {
     /// [`Error::Io`], [`Error::Corrupt`] naming file and tensor, [`Error::NewerFormat`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = atomic::read(path, MAX_FILE_BYTES)?;
         Ok(Self { path: Some(path.to_path_buf()), ..Self::parse(path, &bytes)? })
     }
 

@@ -24,7 +24,7 @@ pub struct Array {
 /// # Errors
 /// [`Error::Io`], or [`Error::Corrupt`] saying what is wrong with the header, the type or the length.
 pub fn read(path: &Path) -> Result<Array> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = atomic::read(path, u64::MAX)?;
     parse(&bytes).map_err(|why| Error::corrupt(path, why))
 }
 

@@ -22,7 +22,7 @@ passed=0
 together() {
     title=$1
     shift
-    if ! "$out/coexist" "$out/encoder1.onnx" "$@" >"$out/coexist.log" 2>"$out/coexist.err" || [ -s "$out/coexist.err" ]; then
+    if ! "$program" "$out/encoder1.onnx" "$@" >"$out/coexist.log" 2>"$out/coexist.err" || [ -s "$out/coexist.err" ]; then
         echo "$title: FAILED"
         cat "$out/coexist.log" "$out/coexist.err"
         exit 1
@@ -35,6 +35,7 @@ together() {
     passed=$((passed + 1))
 }
 rm -f "$out/coexist.alone"
+program=$out/coexist
 together alone "$byol"
 together 'before ONNX Runtime 1.30' "$byol" "$ort"
 together 'after ONNX Runtime 1.30' "$ort" "$byol"
@@ -56,4 +57,10 @@ for order in "$out/libbyol-only.a $out/libother.a" "$out/libother.a $out/libbyol
     passed=$((passed + 1))
 done
 echo 'libbyol.a with a second Rust archive, in both orders: ok'
+# The same as a program that has libbyol and the second Rust archive inside, and shows their symbols to all that is loaded.
+cc -std=c11 -D_DEFAULT_SOURCE -O1 -g -Wall -Wextra -Werror -Iinclude tests/c/process/coexist.c -o "$out/coexist-static" \
+    -rdynamic -Wl,-u,byol_version,-u,other_answer "$out/libbyol-only.a" "$out/libother.a" -lgcc_s -lpthread -lm -ldl
+program=$out/coexist-static
+together 'inside the program, before ONNX Runtime 1.30' byol:- rust:- "$ort"
+together 'inside the program, after all of them' "$ort" "$rust" "$any" rust:- byol:-
 echo "$passed passed, 0 failed"

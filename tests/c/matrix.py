@@ -9,6 +9,9 @@ For each parameter of each function that returns a status, one call per wrong va
 What must come back follows from the rules at the top of the header; where they leave it open (sizes), from the recorded
 tests/c/matrix.expected. After a failure, not a byte of any output may have changed. A new function or parameter is in
 the matrix by itself, or stops this script because it has no value that works.
+
+`matrix.py forked` writes another program from the same table: while eight threads extract, it forks again and again, and
+the child, where libbyol cannot work, calls every function as it should be called. Each must say so and write nothing.
 """
 import re
 import sys
@@ -425,6 +428,88 @@ int main(int argc, char **argv)
 }
 """
 
+FORKED = r"""
+static atomic_int enough, wrong;
+
+static void *extract_all_the_time(void *unused)
+{
+    float *features = malloc(sizeof rows);
+    while (!enough) {
+        if (byol_extract(fixed.encoder, sound_set.images, COUNT, NULL, features, 0, COUNT * 64, NULL, never, NULL) != BYOL_OK ||
+            memcmp(features, rows, COUNT * dimension * sizeof *rows) != 0)
+            wrong++;
+    }
+    free(features);
+    return unused;
+}
+
+static void in_the_child(void)
+{
+    byol_status status;
+@CHILD@
+}
+
+static void fork_while_working(void)
+{
+    const char *asked = getenv("BYOL_FORKS");
+    const long times = asked ? strtol(asked, NULL, 10) : 20;
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++)
+        if (pthread_create(&threads[i], NULL, extract_all_the_time, NULL) != 0)
+            exit(1);
+    for (long i = 0; i < times; i++) {
+        int status = -1;
+        pid_t child = fork();
+        if (child == 0) {
+            /* Ends a child that waits for a thread it does not have. */
+            alarm(30);
+            in_the_child();
+            _exit(check_failures != 0);
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+            fprintf(stderr, "fork %ld: the child ended with status %x\n", i, (unsigned)status);
+            check_failures++;
+        }
+    }
+    enough = 1;
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    if (wrong != 0) {
+        fprintf(stderr, "%d extractions were wrong\n", wrong);
+        check_failures++;
+    }
+    printf("forked %ld times while 8 threads worked; each child called @COUNT@ functions\n", times);
+}
+"""
+
+
+def call(function, parameters, parameter=None, argument=None):
+    """The function's call, with one argument instead."""
+    arguments = ", ".join(
+        argument if name == parameter and argument is not None else value(function, name, kind) for kind, name in parameters)
+    arguments = re.sub(r"\bE$", "&check_error", arguments)
+    return f"{function}({arguments})"
+
+
+def forked():
+    lines = [f'    prepare(), before = out, status = {call(*function)};\n'
+             f'    judge("{function[0]}", "-", "in a forked child", status, BYOL_E_FORKED);' for function in functions()]
+    prologue = PROLOGUE.replace('#include "check.h"\n', '#define _DEFAULT_SOURCE\n#include "check.h"\n\n#include <pthread.h>\n'
+                                '#include <stdatomic.h>\n#include <sys/wait.h>\n#include <unistd.h>\n')
+    # The closed handles and the rest of the matrix are not needed here.
+    prologue = prologue.replace('    printf("%s %s %s: %s\\n", function, parameter, variant, byol_status_name(status));\n', "")
+    prologue = re.sub(r"static uint64_t random_id.*?\n}\n\n", "", prologue, flags=re.S)
+    text = prologue + FORKED.replace("@CHILD@", "\n".join(lines)).replace("@COUNT@", str(len(lines))) + MAIN
+    print(filled(text.replace("@CALLS@", "    fork_while_working();")))
+
+
+def filled(text):
+    fill = lambda names: "\n".join(f"    GROWING({name}) {name[5:]};" for name in names)
+    inits = "\n".join(f"    byol_{n[5:]}_init(&sound_in.{n[5:]}.s, sizeof(byol_{n[5:]}));" for n in INPUTS)
+    sizes = "\n".join(f"    out.{n[5:]}.s.struct_size = (uint32_t)sizeof(byol_{n[5:]});" for n in REPORTS)
+    return (text.replace("@INPUTS@", fill(INPUTS)).replace("@REPORTS@", fill(REPORTS)).replace("@SIZES@", sizes)
+            .replace("@INITS@", inits))
+
 
 def main():
     groups, calls, count = [], [], 0
@@ -439,11 +524,8 @@ def main():
             loop = preparation == "LOOP"
             if function.endswith("_close") and parameter == "error" and variant == "NULL":
                 continue
-            arguments = ", ".join(
-                argument if name == parameter and argument is not None else value(function, name, kind)
-                for kind, name in parameters).replace("E,", "E,")
-            arguments = re.sub(r"\bE$", "&check_error", arguments)
-            body = f"{{ prepare(); {'' if loop else preparation} before = out; status = {function}({arguments});"
+            calling = call(function, parameters, parameter, argument)
+            body = f"{{ prepare(); {'' if loop else preparation} before = out; status = {calling};"
             body += f' judge("{function}", "{parameter}", "{variant}", status, {expected or -1});'
             body += "".join(c.strip() for c in closes) + " }"
             lines.append(f"    for (int i = 0; i < 64; i++) {body}" if loop else f"    {body}")
@@ -451,12 +533,11 @@ def main():
         lines += ["}", ""]
         groups.append("\n".join(lines))
         calls.append(f"    {function[5:]}_matrix();")
-    fill = lambda names: "\n".join(f"    GROWING({name}) {name[5:]};" for name in names)
-    inits = "\n".join(f"    byol_{n[5:]}_init(&sound_in.{n[5:]}.s, sizeof(byol_{n[5:]}));" for n in INPUTS)
-    sizes = "\n".join(f"    out.{n[5:]}.s.struct_size = (uint32_t)sizeof(byol_{n[5:]});" for n in REPORTS)
-    text = PROLOGUE.replace("@INPUTS@", fill(INPUTS)).replace("@REPORTS@", fill(REPORTS)).replace("@SIZES@", sizes)
-    print(text + "\n" + "\n".join(groups) + MAIN.replace("@INITS@", inits).replace("@CALLS@", "\n".join(calls)))
+    print(filled(PROLOGUE + "\n" + "\n".join(groups) + MAIN.replace("@CALLS@", "\n".join(calls))))
     print(f"{count} cases", file=sys.stderr)
 
 
-main()
+if sys.argv[1:] == ["forked"]:
+    forked()
+else:
+    main()

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 lib=${BYOL_LIB:-target/release}
 byol=${BYOL_COMMAND:-target/release/byol}
 out=${BYOL_OUT:-target/tests/c}
-only=${BYOL_ONLY:-$(basename -s .c tests/c/*.c) matrix}
+only=${BYOL_ONLY:-$(basename -s .c tests/c/*.c) matrix forked}
 for file in "$byol" "$lib/libbyol.so"; do
     [ -e "$file" ] || { echo "$file is missing: run 'cargo build --release' first" >&2; exit 1; }
 done
@@ -30,6 +30,9 @@ for name in $only; do
     if [ "$name" = matrix ]; then
         source=$out/matrix.c
         python3 tests/c/matrix.py >"$source" 2>/dev/null
+    elif [ "$name" = forked ]; then
+        source=$out/forked.c
+        python3 tests/c/matrix.py forked >"$source"
     fi
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Wstrict-prototypes -Wundef \

@@ -69,16 +69,28 @@ all=$("$place/features" "$place/encoder.onnx" 2>>"$place/err" | threads)
 passed=$((passed + 1))
 echo "threads: 1 on one processor, $all on $(nproc): ok"
 
-# A cgroup with half a processor, where this machine lets us make one.
-group=/sys/fs/cgroup/byol-test-$$
-if mkdir "$group" 2>/dev/null && [ -f "$group/cgroup.procs" ] && [ -f "$group/cpu.max" ] && echo '50000 100000' >"$group/cpu.max" 2>/dev/null; then
-    half=$(sh -c "echo \$\$ >$group/cgroup.procs; exec $place/features $place/encoder.onnx" | threads)
+# A cgroup with half a processor, of version 2 or 1, where this machine lets us make one.
+group='' kind=''
+for try in "2 /sys/fs/cgroup/byol-test-$$ cpu.max" "1 /sys/fs/cgroup/cpu/byol-test-$$ cpu.cfs_quota_us"; do
+    set -- $try
+    if mkdir "$2" 2>/dev/null; then
+        case $1 in 2) quota='50000 100000' ;; *) quota=50000 ;; esac
+        if [ -f "$2/$3" ] && (echo "$quota" >"$2/$3") 2>/dev/null; then
+            group=$2 kind=$1
+            break
+        fi
+        rmdir "$2"
+    fi
+done
+if [ -n "$group" ] && [ "$all" -gt 1 ]; then
+    half=$(sh -c "echo \$\$ >$group/cgroup.procs; exec $place/features $place/encoder.onnx" 2>"$place/err" | threads)
     rmdir "$group"
     [ "$half" = 1 ] || { echo "$half threads in a cgroup of half a processor"; exit 1; }
+    [ ! -s "$place/err" ] || { cat "$place/err"; exit 1; }
     passed=$((passed + 1))
-    echo 'threads: 1 in a cgroup of half a processor: ok'
+    echo "threads: 1 in a cgroup (version $kind) of half a processor: ok"
 else
-    rmdir "$group" 2>/dev/null || true
-    echo 'cgroup quota: not tried, this machine does not let one be made'
+    [ -z "$group" ] || rmdir "$group"
+    echo 'cgroup quota: not tried, this machine has one processor or lets no cgroup be made'
 fi
 echo "$passed passed, 0 failed"

@@ -1,7 +1,8 @@
 /*
  * libbyol beside others in one process: coexist ENCODER LIBRARY..., loaded and used in this order. `byol:FILE` is libbyol,
  * `ort:FILE` another ONNX Runtime, of which an environment is made, `rust:FILE` the library of other.rs, `any:FILE` one that
- * is only loaded. All symbols are made global, which is the hardest case. Prints the sum of the features.
+ * is only loaded; `-` for FILE is this program itself, where libbyol is linked into it. All symbols are made global, which is
+ * the hardest case. Prints the sum of the features.
  */
 #include <byol.h>
 #include <dlfcn.h>
@@ -10,7 +11,7 @@
 
 static void *load(const char *path)
 {
-    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    void *library = dlopen(strcmp(path, "-") == 0 ? NULL : path, RTLD_NOW | RTLD_GLOBAL);
     if (!library)
         fprintf(stderr, "%s\n", dlerror());
     return library;
