@@ -11,7 +11,7 @@ use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
 use byol_serve::features::Features;
 use byol_serve::pipeline::{PipelineOptions, extract_dataset, extract_rows};
-use byol_serve::store::{Store, Work};
+use byol_serve::store::{Precision, Store, Work};
 use byol_serve::{Error, Result};
 use support::{data, runtime};
 
@@ -54,7 +54,7 @@ fn extract(encoder: &Encoder, dataset: &Dataset, out: &Path, stop_after: Option<
     });
     store.flush()?;
     outcome?;
-    store.finish(dataset, None)
+    store.finish(dataset, None, Precision::F32)
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -216,6 +216,12 @@ fn permuted_rows_and_classes_and_duplicated_rows_give_the_same_classifier() {
     // Features times 10, penalty times 100: the same classifier with weights a tenth.
     let scaled = run(&x.mapv(|v| v * 10.0), &y, &FitOptions { l2: 1.0, ..options.clone() }) * 10.0;
     assert!(near(&base, &scaled));
+
+    // Standardised: columns scaled each by its own factor change nothing at all.
+    let standard = FitOptions { standardize: true, ..options };
+    let factors = Array1::from_iter((0..7).map(|k| 2f32.powi(k - 3)));
+    let scaled = run(&(&x * &factors), &y, &standard) * factors.mapv(f64::from);
+    assert!(near(&run(&x, &y, &standard), &scaled));
 }
 
 #[test]
@@ -230,6 +236,17 @@ fn a_refit_reaches_the_optimum_of_a_fresh_fit_also_with_a_class_more_or_less() {
     let again = of(&old.refit(&features, &quick(1e-2), &Cancel::new(), None).unwrap());
     assert!((again.objective - fresh.objective).abs() <= 1e-6 * fresh.objective);
     assert!(again.passes + again.products < fresh.passes + fresh.products, "{again:?} {fresh:?}");
+
+    // Rows removed, and rows relabelled.
+    let fewer = features.select(&(0..5900).collect::<Vec<_>>());
+    let mut relabelled = features.clone();
+    relabelled.labels.as_mut().unwrap().iter_mut().step_by(200).for_each(|label| *label = (*label + 1) % 5);
+    for changed in [&fewer, &relabelled] {
+        let fresh = of(&Head::fit(changed, &quick(1e-2), &Cancel::new(), None).unwrap());
+        let again = of(&old.refit(changed, &quick(1e-2), &Cancel::new(), None).unwrap());
+        assert!(again.converged && (again.objective - fresh.objective).abs() <= 1e-6 * fresh.objective);
+        assert!(again.passes + again.products < fresh.passes + fresh.products, "{again:?} {fresh:?}");
+    }
 
     let four: Vec<usize> = (0..6000).filter(|i| i % 5 != 4).collect();
     let mut without = features.select(&four);

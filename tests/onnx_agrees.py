@@ -65,10 +65,16 @@ def check(folder, pictures, *flags):
     print(f"ok  {difference:.0e}  {' '.join(map(str, flags))}", flush=True)
 
 
-def check_head(folder, pictures):
-    """A head alone and behind its encoder: the probabilities of `byol predict`."""
+def check_head(folder, pictures, form, *quantize):
+    """A head alone and behind its encoder, of floats or as `byol quantize` makes it: the probabilities of `byol predict`."""
     encoder, head, features = folder / "encoder.onnx", folder / "head.safetensors", folder / "features.npy"
     byol("export", "--encoder", "resnet18", "--width", 16, "--channels", 1, "--image-size", SIZE, "-o", encoder)
+    if quantize:
+        byol("quantize", encoder, *quantize, "-o", folder / "quantized.onnx")
+        encoder = folder / "quantized.onnx"
+        elements = {t.data_type for t in onnx.load(str(encoder)).graph.initializer}
+        wanted = {"int8": onnx.TensorProto.INT8, "float16": onnx.TensorProto.FLOAT16}[form]
+        assert wanted in elements, f"{form}: only {elements}"
     byol("fit", "--encoder", encoder, "--data", SAMPLE, "--calibrate", "-o", head)
     byol("extract", encoder, "--data", folder / "data", "--split", "test", "-o", features)
     out = subprocess.run([ROOT / "target/release/byol", "--json", "-q", "predict", head, "--features", features, "--top", "10"],
@@ -86,7 +92,7 @@ def check_head(folder, pictures):
         ours = np.array([[row[label] for label in labels] for row in rows])
         difference = np.abs(ours - probabilities).max()
         assert difference < 1e-5 and (logits.argmax(1) == ours.argmax(1)).all(), f"{name}: {difference:.1e}"
-        print(f"ok  {difference:.0e}  {name}.onnx", flush=True)
+        print(f"ok  {difference:.0e}  {name}.onnx, encoder in {form}", flush=True)
     again = subprocess.run([ROOT / "target/release/byol", "export", folder / "classifier.onnx", "--head", head],
                            capture_output=True, text=True)
     assert again.returncode == 1 and "of encoder" in again.stderr and "not of" in again.stderr, again.stderr
@@ -113,7 +119,9 @@ def main():
             check(folder, pictures, *small, "--pool", pool)
         check(folder, pictures, *small, "--read", "2,3", "--pool", "grid2")
         check(folder, pictures, *small, "--blocks", "1,1", "--stem", "small-stride2", "--pool", "grid4")
-        check_head(folder, pictures)
+        check_head(folder, pictures, "float32")
+        check_head(folder, pictures, "int8", "--calibrate", SAMPLE)
+        check_head(folder, pictures, "float16", "--float16")
         check(folder, pictures, "--encoder", "resnet18", "--channels", 5, "--image-size", 33, "--width", 8)
 
 

@@ -12,7 +12,7 @@ use byol_model::dataset::{Dataset, Split};
 use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
 use byol_serve::pipeline::{PipelineOptions, extract_dataset, extract_rows};
-use byol_serve::store::{Store, Work};
+use byol_serve::store::{Precision, Store, Work};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use support::{data, runtime};
@@ -84,7 +84,7 @@ fn extracted(dataset: &Dataset, out: &Path) -> usize {
         store.push(|| dataset.name(index), row)
     })
     .unwrap();
-    store.finish(dataset, None).unwrap()
+    store.finish(dataset, None, Precision::F32).unwrap()
 }
 
 #[test]

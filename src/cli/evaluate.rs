@@ -3,7 +3,7 @@
 use crate::Done;
 use crate::linear_eval::per_class;
 use crate::output::{Output, line};
-use crate::source::{self, RuntimeArgs};
+use crate::source::{self, RuntimeArgs, Source};
 use byol_model::dataset::{Dataset, Split};
 use byol_serve::head::Head;
 use serde_json::json;
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Labels (.npy), if the features file has none.
     #[arg(long, value_name = "FILE", requires = "features")]
     labels: Option<PathBuf>,
+    /// Read the features in blocks instead of loading them, as is done anyway above 1 GiB.
+    #[arg(long, requires = "features")]
+    in_blocks: bool,
     /// 95% intervals of every figure from so many sets of rows, drawn with replacement (at least 40; 1000 is usual).
     #[arg(long, value_name = "SETS")]
     bootstrap: Option<usize>,
@@ -49,16 +52,22 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let head = Head::load(&arguments.head)?;
-    let features = match (&arguments.features, &arguments.encoder, &arguments.data) {
-        (Some(file), ..) => source::load(file, arguments.labels.as_deref())?,
+    let source = match (&arguments.features, &arguments.encoder, &arguments.data) {
+        (Some(file), ..) => Source::open(file, arguments.labels.as_deref(), arguments.in_blocks)?,
         (None, Some(encoder), Some(data)) => {
             let data = Dataset::open(data, Split::from(arguments.split))?;
-            arguments.runtime.features(encoder, &data, output)?
+            Source::Memory(arguments.runtime.features(encoder, &data, output)?)
         }
         _ => return Err("give --encoder and --data, or --features".into()),
     };
-    let evaluation = head.evaluate(&features)?;
-    let intervals = arguments.bootstrap.map(|sets| head.bootstrap(&features, sets, arguments.seed)).transpose()?;
+    let resamples = arguments.bootstrap.map(|sets| (sets, arguments.seed));
+    let (evaluation, intervals) = match &source {
+        Source::File(file) => head.evaluate_file(file, resamples)?,
+        Source::Memory(features) => {
+            let drawn = resamples.map(|(sets, seed)| head.bootstrap(features, sets, seed));
+            (head.evaluate(features)?, drawn.transpose()?)
+        }
+    };
     let result = json!({
         "head": arguments.head, "temperature": head.temperature, "evaluation": evaluation, "bootstrap": intervals,
     });

@@ -6,7 +6,7 @@ use crate::source::{PIXELS, Part, RuntimeArgs};
 use byol_model::dataset::{Dataset, Split};
 use byol_serve::cancel::Cancel;
 use byol_serve::pipeline::{PipelineOptions, extract_rows};
-use byol_serve::store::{Store, Work};
+use byol_serve::store::{Precision, Store, Work};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +24,7 @@ Examples:
   byol extract run/encoder.onnx --data list.txt -o features.npy                   one file name a line
   byol extract run/encoder.onnx --data shards/ --shard 3/16 -o part-3.npy         tar files; the fourth of 16 parts
   byol extract run/encoder.onnx --data cifar10/ --split test -o test.parquet      Parquet in (Hugging Face) and out
+  byol extract run/encoder.onnx --data photos/ --dtype i8 -o features.safetensors  a quarter of the bytes
   byol extract pixels --data fashion-mnist/ -o pixels.npy                         raw pixels, the baseline")]
 pub struct Arguments {
     /// Encoder (an ONNX file), or the word `pixels`.
@@ -41,6 +42,10 @@ pub struct Arguments {
     /// Also write the labels to this .npy.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Type of the values: f32; f16, half the bytes; or i8, a quarter, every column in 254 steps of its largest absolute
+    /// value over 127 (the tensor `scale` of a .safetensors). All commands read each of them.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: Precision,
     /// Only part I (from 0) of N consecutive parts: disjoint, and together everything.
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
@@ -63,6 +68,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     }
     let began = Instant::now();
     if arguments.encoder.as_os_str() == PIXELS {
+        if arguments.dtype != Precision::F32 {
+            return Err("--dtype f16 and i8 are for an encoder's features; pixels are written as f32".into());
+        }
         let features = arguments.runtime.features(&arguments.encoder, &data, output)?;
         features.save(&arguments.output)?;
         if let Some(labels) = &arguments.labels {
@@ -116,7 +124,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     if store.bad_count() > 10 {
         output.say(&format!("left out {} more", store.bad_count() - 10));
     }
-    let rows = store.finish(&data, arguments.labels.as_deref())?;
+    let rows = store.finish(&data, arguments.labels.as_deref(), arguments.dtype)?;
     let done = (rows, resumed, encoder.dimension(), opening, seconds);
     report(arguments, output, done, Some((encoder.sha256(), data.len() - rows, encoder.provider().name())))
 }

@@ -2,12 +2,13 @@
 
 use crate::Done;
 use crate::output::{Output, line};
-use crate::source::{self, RuntimeArgs};
+use crate::source::{self, RuntimeArgs, Source};
 use byol_model::dataset::{Dataset, Split};
 use byol_serve::cancel::Cancel;
 use byol_serve::features::Features;
 use byol_serve::head::Head;
-use byol_serve::path::{PathPoint, cross_validate};
+use byol_serve::metrics::Evaluation;
+use byol_serve::path::{CrossValidation, PathPoint, cross_validate};
 use byol_serve::ridge::ridge;
 use byol_serve::solver::{FitOptions, Progress};
 use rand::SeedableRng;
@@ -21,12 +22,15 @@ use std::process::ExitCode;
 /// Fit a linear head: multinomial logistic regression to its optimum.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Minimises the mean cross-entropy plus l2 / 2 times the squared weights; scikit-learn's C is 1 / (l2 * rows).
+Minimises the mean cross-entropy plus l2 / 2 times the squared weights plus l1 times the absolute ones; scikit-learn's C
+is 1 / (l2 * rows), or with --l1 1 / ((l1 + l2) * rows) with an l1_ratio of l1 / (l1 + l2).
 
 Examples:
   byol fit --encoder run/encoder.onnx --data photos/ -o head.safetensors
   byol fit --features X.npy --labels y.npy --l2 1e-4 -o head.safetensors
   byol fit --features X.npy --labels y.npy --folds 5
+  byol fit --features X.npy --labels y.npy --l1 1e-3 --standardize        most weights exactly 0
+  byol fit --features huge.npy --labels y.npy --in-blocks                 memory does not grow with the rows
   byol fit --import fc.safetensors --names classes.txt -o head.safetensors")]
 pub struct Arguments {
     /// Encoder (an ONNX file), with --data.
@@ -41,6 +45,10 @@ pub struct Arguments {
     /// Labels (.npy), if the features file has none.
     #[arg(long, value_name = "FILE", requires = "features")]
     labels: Option<PathBuf>,
+    /// Read the features in blocks instead of loading them, as is done anyway above 1 GiB. Takes .safetensors, and .npy in
+    /// C order, of float32, float16 or int8.
+    #[arg(long, requires = "features", conflicts_with = "calibrate")]
+    in_blocks: bool,
     /// Fit nothing: take a linear layer of PyTorch (weight, bias) or scikit-learn (coef_, intercept_) from this
     /// safetensors file. Write it from numpy.ascontiguousarray(coef_): safetensors ignores an array's order.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["features", "encoder", "data", "folds", "ridge", "calibrate"])]
@@ -49,14 +57,17 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", requires = "import")]
     names: Option<PathBuf>,
     /// Choose the penalty among nine from 1 to 1e-4 by stratified cross-validation with so many folds.
-    #[arg(long, value_name = "K", conflicts_with = "l2")]
+    #[arg(long, value_name = "K", conflicts_with_all = ["l2", "l1", "in_blocks"])]
     folds: Option<usize>,
     /// The quick look: a ridge classifier, its penalty chosen by exact leave-one-out error.
-    #[arg(long, conflicts_with_all = ["folds", "l2", "standardize", "calibrate"])]
+    #[arg(long, conflicts_with_all = ["folds", "l2", "l1", "standardize", "calibrate", "in_blocks"])]
     ridge: bool,
-    /// L2 penalty per example.
-    #[arg(long, default_value_t = 1e-3)]
-    l2: f64,
+    /// L2 penalty per example: 1e-3 by default, with --l1 0.
+    #[arg(long)]
+    l2: Option<f64>,
+    /// Sparse (L1) penalty per example; with --l2 the elastic net.
+    #[arg(long, default_value_t = 0.0, hide_default_value = true)]
+    l1: f64,
     /// Penalise as if every feature had standard deviation 1.
     #[arg(long)]
     standardize: bool,
@@ -145,8 +156,29 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     if let Some(file) = &arguments.import {
         return import(file, arguments, output);
     }
+    let mut options = FitOptions {
+        l2: arguments.l2.unwrap_or(if arguments.l1 > 0.0 { 0.0 } else { 1e-3 }),
+        l1: arguments.l1,
+        tolerance: arguments.tolerance,
+        max_iterations: arguments.max_iterations,
+        threads: arguments.runtime.threads,
+        standardize: arguments.standardize,
+        ..FitOptions::default()
+    };
+    // What chooses rows needs them in memory.
+    let chooses = arguments.ridge || arguments.calibrate || arguments.folds.is_some();
     let features = match (&arguments.features, &arguments.encoder, &arguments.data) {
-        (Some(file), ..) => source::load(file, arguments.labels.as_deref())?,
+        (Some(file), ..) if chooses => source::load(file, arguments.labels.as_deref())?,
+        (Some(file), ..) => match Source::open(file, arguments.labels.as_deref(), arguments.in_blocks)? {
+            Source::Memory(features) => features,
+            Source::File(file) => {
+                let head =
+                    watched(arguments, output, |progress| Head::fit_file(&file, &options, &Cancel::new(), progress))?;
+                head.save(&arguments.output)?;
+                let (evaluation, _) = head.evaluate_file(&file, None)?;
+                return report(arguments, output, &head, &evaluation, None);
+            }
+        },
         (None, Some(encoder), Some(data)) => {
             arguments.runtime.features(encoder, &Dataset::open(data, Split::Train)?, output)?
         }
@@ -155,14 +187,6 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     if arguments.ridge {
         return quick_look(&features, arguments, output);
     }
-    let mut options = FitOptions {
-        l2: arguments.l2,
-        tolerance: arguments.tolerance,
-        max_iterations: arguments.max_iterations,
-        threads: arguments.runtime.threads,
-        standardize: arguments.standardize,
-        ..FitOptions::default()
-    };
     let judged = match arguments.folds {
         None => None,
         Some(folds) => {
@@ -182,23 +206,47 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             Some(found)
         }
     };
-    let bar = output.progress(arguments.max_iterations as u64, "iterations");
-    let mut progress = |p: &Progress| {
-        bar.set_position(p.iteration as u64);
-        bar.set_message(format!("objective {:.6}, gap {:.1e}", p.objective, p.gap));
-    };
-    let mut head = Head::fit(&features, &options, &Cancel::new(), Some(&mut progress))?;
-    bar.finish_and_clear();
+    let mut head = watched(arguments, output, |progress| Head::fit(&features, &options, &Cancel::new(), progress))?;
     if arguments.calibrate {
         let (rest, held_out) = hold_out(&features, arguments.seed)?;
         let temperature = Head::fit(&rest, &options, &Cancel::new(), None)?.calibrate(&held_out)?;
         head.cool(temperature);
     }
     head.save(&arguments.output)?;
-    let evaluation = head.evaluate(&features)?;
+    report(arguments, output, &head, &head.evaluate(&features)?, judged.as_ref())
+}
+
+/// Shows how a fit goes on.
+fn watched(
+    arguments: &Arguments,
+    output: &Output,
+    fit: impl FnOnce(Option<&mut dyn FnMut(&Progress)>) -> byol_serve::Result<Head>,
+) -> byol_serve::Result<Head> {
+    // No one knows how many iterations it takes, so no bar that would fill.
+    let bar = output.spinner();
+    let mut progress = |p: &Progress| {
+        let gap = if p.gap.is_finite() { format!("{:.1e}", p.gap) } else { "not known yet".into() };
+        bar.set_message(format!(
+            "iteration {}, objective {:.6}, gap {gap} (ends at {:.0e}), {:.1} s",
+            p.iteration, p.objective, arguments.tolerance, p.seconds
+        ));
+    };
+    let head = fit(Some(&mut progress));
+    bar.finish_and_clear();
+    head
+}
+
+/// What came of it.
+fn report(
+    arguments: &Arguments,
+    output: &Output,
+    head: &Head,
+    evaluation: &Evaluation,
+    judged: Option<&CrossValidation>,
+) -> Done {
     let fit = head.training.as_ref().map(|t| &t.fit);
     let result = json!({
-        "file": arguments.output, "examples": features.len(), "classes": head.labels, "dimension": head.dimensions(),
+        "file": arguments.output, "examples": evaluation.examples, "classes": head.labels, "dimension": head.dimensions(),
         "train_top1": evaluation.top1, "temperature": head.temperature, "fit": fit,
         "cross_validation": judged,
     });
@@ -208,11 +256,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             "{}: {} classes from {} examples, {:.1}% of them right",
             arguments.output.display(),
             head.classes(),
-            features.len(),
+            evaluation.examples,
             100.0 * evaluation.top1
         );
         for (i, point) in judged.iter().flat_map(|judged| judged.points.iter().enumerate()) {
-            let mark = if judged.as_ref().is_some_and(|judged| judged.best == i) { "  <- chosen" } else { "" };
+            let mark = if judged.is_some_and(|judged| judged.best == i) { "  <- chosen" } else { "" };
             line!(
                 out,
                 "l2 {:.1e}: {:.2}% right in folds held out (deviation {:.2} points), log-loss {:.4}{mark}",
@@ -224,13 +272,20 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         }
         if let Some(fit) = fit {
             let end = if fit.converged { "converged" } else { "NOT converged: raise --max-iterations or --l2" };
+            let gap = fit.gap.map_or("not known without a penalty".into(), |gap| format!("{gap:.1e}"));
             line!(
                 out,
-                "{end} after {} iterations, {:.2} s, objective {:.6}",
+                "{end} after {} iterations, {:.2} s, objective {:.6}, certified gap {gap}",
                 fit.iterations,
                 fit.seconds,
                 fit.objective
             );
+            if let Some(nonzero) = fit.nonzero {
+                let of = head.weights.len();
+                let columns = head.weights.columns().into_iter().filter(|c| c.iter().any(|w| *w != 0.0)).count();
+                let all = head.dimensions();
+                line!(out, "{nonzero} of {of} weights are not 0, in {columns} of {all} columns");
+            }
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use crate::Done;
 use crate::output::{Output, line};
-use crate::source::PairArgs;
+use crate::source::{self, PairArgs};
 use byol_serve::cancel::Cancel;
 use byol_serve::features::Features;
 use byol_serve::head::Head;
@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Judge features by a linear head fitted to them (paper, section 4.1 and appendix D).
@@ -23,19 +24,21 @@ Without --l2, the penalty is chosen among values from 1 to 1e-4 on a tenth of th
 With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is
 then --l2, or 1e-2.
 --protocol paper is the paper's own (appendix C.1): SGD with Nesterov momentum on random crops and flips, the encoder
-frozen with its BatchNorm statistics, learning rates swept on held-out training pictures.
+frozen with its BatchNorm statistics, learning rates swept on held-out training pictures. --protocol transfer is its
+protocol for other data sets (appendix D.2): L2-penalised regression, 45 penalties, refitted on all rows.
 
 Examples:
   byol linear-eval run/encoder.onnx --data fashion-mnist/
   byol linear-eval run/encoder.onnx --data fashion-mnist/ --labels-per-class 10
   byol linear-eval run/ --data fashion-mnist/ --protocol paper
   byol linear-eval pixels --data fashion-mnist/                  the baseline
+  byol linear-eval run/encoder.onnx --data flowers/ --protocol transfer --raw
   byol linear-eval --features X.npy --labels y.npy --test-features Z.npy --test-labels w.npy --l2 1e-3")]
 pub struct Arguments {
     #[command(flatten)]
     pair: PairArgs,
     /// Another way of judging than a certified optimum on features.
-    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["l2", "raw", "labels_per_class"])]
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["l2", "labels_per_class"])]
     protocol: Option<Protocol>,
     #[cfg(feature = "train")]
     #[command(flatten)]
@@ -55,6 +58,19 @@ pub struct Arguments {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// With the transfer protocol: validation features; without them a tenth of each class is held out.
+    #[arg(long, value_name = "FILE", requires = "features")]
+    validation_features: Option<PathBuf>,
+    /// Labels of the validation features (.npy), if their file has none.
+    #[arg(long, value_name = "FILE", requires = "validation_features")]
+    validation_labels: Option<PathBuf>,
+    /// With the transfer protocol: end the path once so many penalties (6 by default) have not lowered the validation
+    /// loss; 0 tries all 45, of which the weakest fit noise and cost most.
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+    /// With the transfer protocol: sets of rows for the 95% intervals.
+    #[arg(long, value_name = "SETS", default_value_t = 1000)]
+    bootstrap: usize,
 }
 
 /// Ways of judging, as published.
@@ -62,13 +78,23 @@ pub struct Arguments {
 enum Protocol {
     /// SGD, 80 epochs, crops and flips, rates swept on held-out pictures. Needs a program built with training.
     Paper,
+    /// 45 penalties, of 1e5 to 1e-6 beside the sum of the losses, judged on validation rows (appendix D.2); the best is
+    /// fitted to training and validation rows together.
+    Transfer,
 }
 
 /// Penalty where too few rows are left to choose one.
 const FEW_L2: f64 = 1e-2;
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
+    let chosen = arguments.validation_features.is_some() || arguments.patience.is_some();
+    if chosen && arguments.protocol != Some(Protocol::Transfer) {
+        return Err("--validation-features and --patience are for --protocol transfer".into());
+    }
     match arguments.protocol {
+        Some(Protocol::Paper) if arguments.raw => {
+            return Err("--raw has no meaning with --protocol paper, which has no penalty".into());
+        }
         #[cfg(feature = "train")]
         Some(Protocol::Paper) => {
             return crate::linear_paper::run(&arguments.paper, &arguments.pair, arguments.seed, output);
@@ -77,11 +103,14 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         Some(Protocol::Paper) => {
             return Err("--protocol paper needs training: build with `--features train`".into());
         }
-        None => {}
+        Some(Protocol::Transfer) | None => {}
     }
     let (train, test) = arguments.pair.load(output)?;
     let options =
         FitOptions { standardize: !arguments.raw, threads: arguments.pair.runtime.threads, ..FitOptions::default() };
+    if arguments.protocol == Some(Protocol::Transfer) {
+        return transfer(arguments, &train, &test, &options, output);
+    }
     if let Some(per_class) = arguments.labels_per_class {
         let options = FitOptions { l2: arguments.l2.unwrap_or(FEW_L2), ..options };
         return few(arguments, per_class, &train, &test, &options, output);
@@ -155,6 +184,87 @@ fn choose_l2(train: &Features, options: &FitOptions, seed: u64, output: &Output)
     )?;
     bar.finish_and_clear();
     Ok(path.points[path.best].fit.l2)
+}
+
+/// The paper's protocol for transfer.
+fn transfer(arguments: &Arguments, train: &Features, test: &Features, options: &FitOptions, output: &Output) -> Done {
+    let (rest, validation, from) = match &arguments.validation_features {
+        Some(file) => {
+            let validation = source::load(file, arguments.validation_labels.as_deref())?;
+            if validation.classes.is_some() && validation.classes != train.classes {
+                return Err(format!("{}: its classes are not those of the training features", file.display()).into());
+            }
+            (train.clone(), validation, "given")
+        }
+        None => {
+            let fold = path::stratified_folds(train.labels()?, 10, arguments.seed);
+            let (held_out, rest): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(|&row| fold[row] == 0);
+            (train.select(&rest), train.select(&held_out), "a tenth of each class, held out")
+        }
+    };
+    let values = path::paper_path(rest.len());
+    let bar = output.progress(values.len() as u64, "penalties");
+    let mut progress = |point: &PathPoint| {
+        bar.inc(1);
+        let gap = point.fit.gap.unwrap_or(f64::INFINITY);
+        bar.set_message(format!("l2 {:.1e}: {:.2}%, gap {gap:.0e}", point.fit.l2, 100.0 * point.accuracy));
+    };
+    let found = path::fit_path(
+        rest.values.view(),
+        rest.labels()?,
+        validation.values.view(),
+        validation.labels()?,
+        train.class_count(),
+        &values,
+        Some(arguments.patience.unwrap_or(6)).filter(|patience| *patience > 0),
+        options,
+        &Cancel::new(),
+        Some(&mut progress),
+    )?;
+    bar.finish_and_clear();
+    let labels = (0..train.class_count()).map(|class| train.class_name(class)).collect();
+    let narrow = (found.weights.mapv(|w| w as f32), found.bias.mapv(|b| b as f32));
+    let head = Head::from_parts(narrow.0, narrow.1, labels)?;
+    let evaluation = head.evaluate(test)?;
+    let intervals = head.bootstrap(test, arguments.bootstrap, arguments.seed)?;
+    let l2 = found.points[found.best].fit.l2;
+    let lambda = l2 * rest.len() as f64;
+    let result = json!({
+        "protocol": "transfer", "top1": evaluation.top1, "top5": evaluation.top5, "mean_per_class": evaluation.balanced,
+        "bootstrap": intervals, "lambda": lambda, "l2": l2, "standardize": options.standardize,
+        "train": rest.len(), "validation": validation.len(), "validation_from": from, "path": found.points,
+        "best": found.best, "refit": found.refit, "seconds": found.seconds, "evaluation": evaluation,
+    });
+    output.result(&result, |out| {
+        let point = &found.points[found.best];
+        let figures = [
+            ("top-1", evaluation.top1, intervals.top1),
+            ("top-5", evaluation.top5, intervals.top5),
+            ("mean per class", evaluation.balanced, intervals.balanced),
+        ];
+        for (name, value, (low, high)) in figures {
+            line!(
+                out,
+                "{name} {:.2}% (95% interval {:.2} to {:.2}, bootstrap)",
+                100.0 * value,
+                100.0 * low,
+                100.0 * high
+            );
+        }
+        line!(
+            out,
+            "lambda {lambda:.3e} (l2 {l2:.3e} per example) of {} tried, {:.2}% of {} validation rows right ({from}); refitted \
+             to {} rows; {} test rows; {:.1} s",
+            found.points.len(),
+            100.0 * point.accuracy,
+            validation.len(),
+            rest.len() + validation.len(),
+            evaluation.examples,
+            found.seconds
+        );
+        per_class(out, &evaluation);
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The mean over draws of a few labels per class.

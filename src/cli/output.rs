@@ -55,6 +55,14 @@ impl Output {
         }
     }
 
+    /// A line on standard error for work of unknown length; silent when not wanted or not on a terminal.
+    pub fn spinner(&self) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        }
+        ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner())
+    }
+
     /// A progress bar on standard error, with rate and time left; silent when not wanted or not on a terminal.
     pub fn progress(&self, length: u64, unit: &str) -> ProgressBar {
         if self.quiet {

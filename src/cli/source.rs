@@ -5,6 +5,7 @@ use byol_model::dataset::{Dataset, Split};
 use byol_model::picture::InputContract;
 use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
+use byol_serve::feature_file::FeatureFile;
 use byol_serve::features::Features;
 use byol_serve::pipeline::{PipelineOptions, extract_dataset};
 use byol_serve::provider::Provider;
@@ -121,6 +122,37 @@ impl PairArgs {
         };
         let (train, test) = labelled(data, self.test_data.as_deref())?;
         Ok((self.runtime.features(encoder, &train, output)?, self.runtime.features(encoder, &test, output)?))
+    }
+}
+
+/// Features of a file: in memory, or left where they are and read in blocks.
+pub enum Source {
+    Memory(Features),
+    File(FeatureFile),
+}
+
+/// Files above this are left where they are.
+const LARGE: u64 = 1 << 30;
+
+impl Source {
+    /// Opens a file of features, with labels from another where given. `in_blocks`: yes, or as its size suggests.
+    pub fn open(features: &Path, labels: Option<&Path>, in_blocks: bool) -> byol_serve::Result<Self> {
+        let large = std::fs::metadata(features).is_ok_and(|file| file.len() > LARGE);
+        let file = match in_blocks || large {
+            false => None,
+            true => match FeatureFile::open(features) {
+                Ok(file) => Some(file),
+                // Not a layout for blocks, but perhaps one that can be loaded.
+                Err(byol_serve::Error::Corrupt { .. }) if !in_blocks => None,
+                Err(error) => return Err(error),
+            },
+        };
+        let Some(mut file) = file else { return Ok(Self::Memory(load(features, labels)?)) };
+        if let Some(labels) = labels {
+            file.labels = Some(Features::load_labels(labels)?);
+        }
+        file.labels()?;
+        Ok(Self::File(file))
     }
 }
 

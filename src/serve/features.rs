@@ -1,16 +1,22 @@
 //! Features: one row of numbers per picture, what an encoder gives and a head takes.
 //!
 //! In files they are safetensors (everything) or `.npy` (the values alone; labels in an `.npy` of their own, so that
-//! NumPy and scikit-learn read both). The extension decides. Files are written whole or not at all.
+//! NumPy and scikit-learn read both). The extension decides. Files are written whole or not at all. Values may also be kept
+//! in float16, or in int8 that counts steps of the tensor `scale`, one per column ([`crate::store`] writes those).
+//!
+//! Here they are in memory; [`crate::feature_file`] leaves them in their file.
 
 use std::borrow::Cow;
 use std::path::Path;
 
+use half::f16;
 use ndarray::{Array2, ArrayView2, Axis};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::feature_file::FeatureFile;
 use crate::{atomic, npy};
 
 /// Rows of features, with what is known about each row.
@@ -29,17 +35,17 @@ pub struct Features {
 }
 
 /// The newest format of features files that this version reads, and the one it writes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// What the safetensors header holds beside the tensors, as JSON under the one key `byol`. One key, because a header's
 /// keys come in random order and the same features should give the same file.
 #[derive(Serialize, Deserialize)]
-struct Header {
-    kind: String,
-    format: u32,
-    encoder: Option<String>,
-    classes: Option<Vec<String>>,
-    names: Option<Vec<String>>,
+pub(crate) struct Header {
+    pub kind: String,
+    pub format: u32,
+    pub encoder: Option<String>,
+    pub classes: Option<Vec<String>>,
+    pub names: Option<Vec<String>>,
 }
 
 impl Features {
@@ -214,6 +220,14 @@ impl Features {
         let path = path.as_ref();
         match kind(path)? {
             Kind::Npy => {
+                // The usual types, without the detour over float64 that takes three times the memory.
+                if let Ok(file) = FeatureFile::open(path) {
+                    let mut values = Vec::new();
+                    file.read(0, file.len(), &mut values)?;
+                    let values = Array2::from_shape_vec((file.len(), file.dimensions()), values)
+                        .map_err(|why| Error::corrupt(path, why.to_string()))?;
+                    return Ok(Self { values, ..Self::default() });
+                }
                 let array = npy::read(path)?;
                 let [rows, columns] = array.shape[..] else {
                     let why = format!("features have two dimensions [rows, columns], found shape {:?}", array.shape);
@@ -273,7 +287,7 @@ impl Features {
 
     fn from_safetensors(path: &Path, bytes: &[u8]) -> Result<Self> {
         let (tensors, header): (_, Header) = parse(path, bytes, "features", FORMAT)?;
-        let (shape, values) = floats(path, &tensors, "features")?;
+        let (shape, values) = numbers(path, &tensors)?;
         let [rows, columns] = shape[..] else {
             return Err(Error::corrupt(path, format!("tensor features: shape {shape:?}, expected [rows, columns]")));
         };
@@ -296,12 +310,12 @@ impl Features {
     }
 }
 
-enum Kind {
+pub(crate) enum Kind {
     Npy,
     Safetensors,
 }
 
-fn kind(path: &Path) -> Result<Kind> {
+pub(crate) fn kind(path: &Path) -> Result<Kind> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => Ok(Kind::Npy),
         Some("safetensors") => Ok(Kind::Safetensors),
@@ -326,14 +340,25 @@ pub(crate) fn parse<'a, H: for<'d> Deserialize<'d>>(
     kind: &str,
     format: u32,
 ) -> Result<(SafeTensors<'a>, H)> {
+    let foreign = |why: String| Error::corrupt(path, format!("not a {kind} file of byol: {why}"));
+    let tensors = SafeTensors::deserialize(bytes).map_err(|why| foreign(why.to_string()))?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|why| foreign(why.to_string()))?;
+    Ok((tensors, header(path, &metadata, kind, format)?))
+}
+
+/// What this crate wrote about a safetensors file into it.
+pub(crate) fn header<H: for<'d> Deserialize<'d>>(
+    path: &Path,
+    metadata: &Metadata,
+    kind: &str,
+    format: u32,
+) -> Result<H> {
     #[derive(Deserialize)]
     struct Tag {
         kind: String,
         format: u32,
     }
     let foreign = |why: String| Error::corrupt(path, format!("not a {kind} file of byol: {why}"));
-    let tensors = SafeTensors::deserialize(bytes).map_err(|why| foreign(why.to_string()))?;
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|why| foreign(why.to_string()))?;
     let text: Cow<str> = match metadata.metadata().as_ref().and_then(|metadata| metadata.get("byol")) {
         Some(text) => text.clone().into(),
         None => return Err(foreign("safetensors without byol's metadata".into())),
@@ -345,8 +370,38 @@ pub(crate) fn parse<'a, H: for<'d> Deserialize<'d>>(
     if tag.format > format {
         return Err(Error::NewerFormat { path: path.to_path_buf(), found: tag.format, supported: format });
     }
-    let header = serde_json::from_str(&text).map_err(|why| foreign(why.to_string()))?;
-    Ok((tensors, header))
+    serde_json::from_str(&text).map_err(|why| foreign(why.to_string()))
+}
+
+/// The features of a file, in any type they are kept in.
+fn numbers(path: &Path, tensors: &SafeTensors) -> Result<(Vec<usize>, Vec<f32>)> {
+    let name = "features";
+    let tensor = tensors.tensor(name).map_err(|why| Error::corrupt(path, format!("tensor {name}: {why}")))?;
+    let shape = tensor.shape().to_vec();
+    let values = match tensor.dtype() {
+        Dtype::F16 => tensor.data().as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::I8 => {
+            let columns = shape.last().copied().unwrap_or(0);
+            let steps = match tensors.tensor("scale") {
+                Ok(found) => scale(path, found.dtype(), found.shape(), found.data(), columns)?,
+                Err(_) => vec![1.0; columns],
+            };
+            let steps = steps.iter().cycle();
+            tensor.data().iter().zip(steps).map(|(&byte, step)| f32::from(byte.cast_signed()) * step).collect()
+        }
+        _ => return floats(path, tensors, name),
+    };
+    Ok((shape, values))
+}
+
+/// The steps that int8 features count, one per column.
+pub(crate) fn scale(path: &Path, dtype: Dtype, shape: &[usize], bytes: &[u8], columns: usize) -> Result<Vec<f32>> {
+    let steps: Vec<f32> = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    if dtype != Dtype::F32 || shape != [columns] || !steps.iter().all(|step| step.is_finite() && *step >= 0.0) {
+        let why = format!("tensor scale: {dtype:?} {shape:?}, expected {columns} steps of at least 0 in F32");
+        return Err(Error::corrupt(path, why));
+    }
+    Ok(steps)
 }
 
 /// A float32 tensor by its name.

@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::atomic;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::feature_file::FeatureFile;
 use crate::features::{self, Features};
 use crate::metrics::{self, Evaluation, Intervals};
+use crate::rows::Rows;
 use crate::solver::{self, FitOptions, FitReport, Progress};
 
 /// A linear classifier of features.
@@ -92,21 +94,49 @@ impl Head {
         let labels = features.labels()?;
         let classes = features.class_count();
         let (weights, bias, fit) = solver::fit(features.values.view(), labels, classes, options, cancel, progress)
-            .map_err(|error| named(error, features))?;
-        Ok(Self {
-            weights: weights.mapv(|w| w as f32),
-            bias: bias.mapv(|b| b as f32),
-            labels: (0..classes).map(|class| features.class_name(class)).collect(),
-            encoder_sha256: features.encoder.clone(),
-            training: Some(Training { examples: features.len(), standardize: options.standardize, fit }),
-            temperature: None,
-            path: None,
-        })
+            .map_err(|error| named(error, features.names.as_deref(), features.classes.as_deref()))?;
+        let training = Training { examples: features.len(), standardize: options.standardize, fit };
+        let names = (0..classes).map(|class| features.class_name(class)).collect();
+        Ok(Self::fitted(&weights, &bias, names, features.encoder.clone(), training))
+    }
+
+    /// As [`Head::fit`], of features that stay in their file: memory does not grow with the number of rows, but for four
+    /// bytes a label.
+    ///
+    /// # Errors
+    /// As [`Head::fit`]; [`Error::Io`] and [`Error::Corrupt`] where the file is cut off or written to meanwhile.
+    pub fn fit_file(
+        file: &FeatureFile,
+        options: &FitOptions,
+        cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+    ) -> Result<Self> {
+        let (labels, classes) = (file.labels()?, file.class_count());
+        let fitted = solver::fit_rows(Rows::File(file), file.dimensions(), labels, classes, options, cancel, progress);
+        // What is wrong with a file that changes is that, whatever its numbers led to.
+        file.unchanged()?;
+        let (weights, bias, fit) =
+            fitted.map_err(|error| named(error, file.names.as_deref(), file.classes.as_deref()))?;
+        let training = Training { examples: file.len(), standardize: options.standardize, fit };
+        let names = (0..classes).map(|class| class_name(file.classes.as_deref(), class)).collect();
+        Ok(Self::fitted(&weights, &bias, names, file.encoder.clone(), training))
+    }
+
+    fn fitted(
+        weights: &Array2<f64>,
+        bias: &Array1<f64>,
+        labels: Vec<String>,
+        encoder_sha256: Option<String>,
+        training: Training,
+    ) -> Self {
+        let (weights, bias) = (weights.mapv(|w| w as f32), bias.mapv(|b| b as f32));
+        Self { weights, bias, labels, encoder_sha256, training: Some(training), temperature: None, path: None }
     }
 
     /// Fits again after examples were added, removed or relabelled, or with another penalty: to the same optimum as
     /// [`Head::fit`], in less time, because it starts at this head. `features` are all examples. Classes are matched by
-    /// name; new ones start at the mean of their features, those that are gone are left out.
+    /// name; those that are gone are left out. With a new class the fit starts from nothing: it moves the weights of all
+    /// others, and starting at the old ones took longer (docs/results.md).
     ///
     /// # Errors
     /// As [`Head::fit`], and [`Error::DimensionMismatch`] for features of another length.
@@ -119,8 +149,10 @@ impl Head {
     ) -> Result<Self> {
         self.check_dimensions(features.dimensions())?;
         let names: Vec<String> = (0..features.class_count()).map(|class| features.class_name(class)).collect();
-        let start = self.start_for(&names);
-        Self::fit(features, &FitOptions { start: Some(start), ..options.clone() }, cancel, progress)
+        // Measured: where a class is new, the old optimum is no better a start than none (docs/results.md).
+        let known = names.iter().all(|name| self.labels.contains(name));
+        let start = known.then(|| self.start_for(&names));
+        Self::fit(features, &FitOptions { start, ..options.clone() }, cancel, progress)
     }
 
     /// Where a fit of these classes may start so that it is short: [`FitOptions::start`].
@@ -260,7 +292,7 @@ impl Head {
     /// [`Error::NoLabels`], [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`] for a class that the
     /// head does not know, [`Error::DimensionMismatch`], [`Error::HeadForAnotherEncoder`].
     pub fn evaluate(&self, features: &Features) -> Result<Evaluation> {
-        let own = self.own_labels(features)?;
+        let own = self.labels_of(features)?;
         Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
     }
 
@@ -269,8 +301,36 @@ impl Head {
     /// # Errors
     /// As [`Head::evaluate`] and [`Intervals::bootstrap`].
     pub fn bootstrap(&self, features: &Features, resamples: usize, seed: u64) -> Result<Intervals> {
-        let own = self.own_labels(features)?;
+        let own = self.labels_of(features)?;
         Intervals::bootstrap(self.probabilities(features.values.view())?.view(), &own, resamples, seed)
+    }
+
+    /// As [`Head::evaluate`], and with `resamples` as [`Head::bootstrap`], of features that stay in their file.
+    ///
+    /// # Errors
+    /// As [`Head::evaluate`] and [`Head::bootstrap`]; [`Error::Io`] and [`Error::Corrupt`] where the file is cut off or
+    /// written to meanwhile.
+    pub fn evaluate_file(
+        &self,
+        file: &FeatureFile,
+        resamples: Option<(usize, u64)>,
+    ) -> Result<(Evaluation, Option<Intervals>)> {
+        let own = self.own_labels(file.labels()?, file.classes.as_deref(), file.encoder.as_deref())?;
+        self.check_dimensions(file.dimensions())?;
+        let mut tally = metrics::Tally::new(self.classes());
+        // Blocks of 4 MB of features, or of a row.
+        let block = ((1 << 20) / file.dimensions().max(self.classes()).max(1)).max(1);
+        let mut rows = Vec::new();
+        for (index, labels) in own.chunks(block).enumerate() {
+            let first = index * block;
+            file.read(first, first + labels.len(), &mut rows)?;
+            let view = ArrayView2::from_shape((labels.len(), file.dimensions()), &rows);
+            let mismatch = |_| Error::LabelMismatch { features: file.len(), labels: own.len() };
+            tally.add(self.probabilities(view.map_err(mismatch)?)?.view(), labels)?;
+        }
+        file.unchanged()?;
+        let intervals = resamples.map(|(sets, seed)| tally.intervals(sets, seed)).transpose()?;
+        Ok((tally.evaluation(&self.labels)?, intervals))
     }
 
     /// As [`Head::predict`], but no answer for a row whose most probable class is less probable than `threshold`.
@@ -349,12 +409,15 @@ impl Head {
     }
 
     /// The features' labels in this head's numbers.
-    fn own_labels(&self, features: &Features) -> Result<Vec<u32>> {
-        if let Some(encoder) = &features.encoder {
+    fn labels_of(&self, features: &Features) -> Result<Vec<u32>> {
+        self.own_labels(features.labels()?, features.classes.as_deref(), features.encoder.as_deref())
+    }
+
+    fn own_labels(&self, labels: &[u32], classes: Option<&[String]>, encoder: Option<&str>) -> Result<Vec<u32>> {
+        if let Some(encoder) = encoder {
             self.check_encoder(encoder)?;
         }
-        let labels = features.labels()?;
-        let own = match &features.classes {
+        let own = match classes {
             None => labels.to_vec(),
             Some(names) => {
                 let number = |(row, &label): (usize, &u32)| {
@@ -440,7 +503,7 @@ impl Head {
     /// # Errors
     /// As [`Head::evaluate`].
     pub fn calibrate(&mut self, features: &Features) -> Result<f64> {
-        let own = self.own_labels(features)?;
+        let own = self.labels_of(features)?;
         let logits = self.logits(features.values.view())?;
         let temperature = metrics::temperature(logits.view(), &own)?;
         self.cool(temperature);
@@ -532,11 +595,18 @@ impl Head {
     }
 }
 
+fn class_name(classes: Option<&[String]>, class: usize) -> String {
+    classes.and_then(|names| names.get(class)).cloned().unwrap_or_else(|| class.to_string())
+}
+
 /// Puts names where the solver has only numbers.
-fn named(error: Error, features: &Features) -> Error {
-    let class = |label: &str| label.parse().map_or_else(|_| label.to_string(), |class| features.class_name(class));
+fn named(error: Error, names: Option<&[String]>, classes: Option<&[String]>) -> Error {
+    let class = |label: &str| label.parse().map_or_else(|_| label.to_string(), |class| class_name(classes, class));
     match error {
-        Error::NonFinite { .. } => features.check_finite().err().unwrap_or(error),
+        Error::NonFinite { row, column, value } => match names.and_then(|names| names.get(row)) {
+            Some(name) => Error::NonFiniteNamed { name: name.clone(), row, column, value },
+            None => error,
+        },
         Error::OneClass { label, examples } => Error::OneClass { label: class(&label), examples },
         Error::EmptyClass { label } => Error::EmptyClass { label: class(&label) },
         other => other,

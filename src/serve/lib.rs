@@ -14,6 +14,7 @@ mod dense;
 pub mod encoder;
 pub mod error;
 
+pub mod feature_file;
 mod feature_table;
 pub mod features;
 pub mod head;
@@ -35,9 +36,11 @@ pub mod ridge;
 pub mod rows;
 pub mod runtime;
 pub mod solver;
+mod sparse;
 mod statistics;
 pub mod store;
 pub mod trainer;
 mod watch;
+mod working_set;
 
 pub use error::{Error, Result};

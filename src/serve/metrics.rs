@@ -54,33 +54,66 @@ impl Evaluation {
     /// [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::DimensionMismatch`] (names against columns),
     /// [`Error::LabelOutside`].
     pub fn new(probabilities: ArrayView2<f32>, labels: &[u32], names: &[String]) -> Result<Self> {
-        let (examples, classes) = probabilities.dim();
-        if examples == 0 {
-            return Err(Error::EmptyData { what: "rows to evaluate" });
-        }
+        let mut tally = Tally::new(names.len());
+        tally.add(probabilities, labels)?;
+        tally.evaluation(names)
+    }
+}
+
+/// What rows say, added up block by block: for sets whose probabilities are not in memory all at once.
+#[derive(Debug)]
+pub struct Tally {
+    confusion: Array2<u64>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Tally {
+    /// Nothing seen yet of so many classes.
+    pub fn new(classes: usize) -> Self {
+        Self { confusion: Array2::zeros((classes, classes)), outcomes: Vec::new() }
+    }
+
+    /// Takes in probabilities `[examples, classes]` and the true labels.
+    ///
+    /// # Errors
+    /// [`Error::LabelMismatch`], [`Error::DimensionMismatch`], [`Error::LabelOutside`].
+    pub fn add(&mut self, probabilities: ArrayView2<f32>, labels: &[u32]) -> Result<()> {
+        let (examples, found) = probabilities.dim();
+        let classes = self.confusion.nrows();
         if labels.len() != examples {
             return Err(Error::LabelMismatch { features: examples, labels: labels.len() });
+        }
+        if found != classes {
+            return Err(Error::DimensionMismatch { what: "names of classes", expected: found, found: classes });
+        }
+        for (p, &label) in probabilities.outer_iter().zip(labels) {
+            if label as usize >= classes {
+                return Err(Error::LabelOutside { row: self.outcomes.len(), label: label.into(), classes });
+            }
+            let (outcome, best) = Outcome::of(p, label);
+            self.confusion[[label as usize, best]] += 1;
+            self.outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    /// What all of them say together.
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`], [`Error::DimensionMismatch`] of the names.
+    pub fn evaluation(&self, names: &[String]) -> Result<Evaluation> {
+        let (examples, confusion, classes) = (self.outcomes.len(), &self.confusion, self.confusion.nrows());
+        if examples == 0 {
+            return Err(Error::EmptyData { what: "rows to evaluate" });
         }
         if names.len() != classes {
             return Err(Error::DimensionMismatch { what: "names of classes", expected: classes, found: names.len() });
         }
-        let mut confusion = Array2::<u64>::zeros((classes, classes));
-        let (mut top5, mut log_loss) = (0usize, 0f64);
-        let mut bins = [(0u64, 0u64, 0f64); 15]; // examples, right ones, sum of confidence
-        for (row, (p, &label)) in probabilities.outer_iter().zip(labels).enumerate() {
-            let label = label as usize;
-            if label >= classes {
-                return Err(Error::LabelOutside { row, label: label as u64, classes });
-            }
-            let own = p[label];
-            // Classes that come before this one in the ranking.
-            let better = p.iter().enumerate().filter(|&(class, &v)| v > own || (v == own && class < label)).count();
-            top5 += usize::from(better < 5);
-            let best = (1..classes).fold(0, |best, class| if p[class] > p[best] { class } else { best });
-            confusion[[label, best]] += 1;
-            log_loss -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
-            let bin = &mut bins[((p[best] * 15.0).ceil() as usize).clamp(1, 15) - 1];
-            *bin = (bin.0 + 1, bin.1 + u64::from(best == label), bin.2 + f64::from(p[best]));
+        let (mut top5, mut log_loss, mut bins) = (0usize, 0f64, [0f64; 15]);
+        for o in &self.outcomes {
+            top5 += usize::from(o.among5);
+            log_loss += o.loss;
+            bins[o.bin()] += f64::from(u8::from(o.right)) - o.confidence;
         }
         let per_class: Vec<ClassMetrics> = (0..classes)
             .map(|class| {
@@ -95,18 +128,32 @@ impl Evaluation {
         let right: u64 = confusion.diag().sum();
         let occurring: Vec<f64> =
             per_class.iter().filter(|class| class.examples > 0).map(|class| class.recall).collect();
-        Ok(Self {
+        Ok(Evaluation {
             examples,
             top1: ratio(right, examples as u64),
             top5: top5 as f64 / examples as f64,
             balanced: occurring.iter().sum::<f64>() / occurring.len() as f64,
             log_loss: log_loss / examples as f64,
-            ece: bins.iter().map(|&(_, right, confidence)| (right as f64 - confidence).abs()).sum::<f64>()
-                / examples as f64,
+            ece: bins.iter().map(|bin| bin.abs()).sum::<f64>() / examples as f64,
             per_class,
-            confusion,
+            confusion: confusion.clone(),
             interval: wilson(right, examples as u64),
         })
+    }
+
+    /// As [`Intervals::bootstrap`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`], [`Error::InvalidOption`].
+    pub fn intervals(&self, resamples: usize, seed: u64) -> Result<Intervals> {
+        if self.outcomes.is_empty() {
+            return Err(Error::EmptyData { what: "rows to evaluate" });
+        }
+        if resamples < 40 {
+            let must = "it must be at least 40";
+            return Err(Error::InvalidOption { option: "resamples", value: resamples.to_string(), must });
+        }
+        Ok(Intervals::drawn(&self.outcomes, self.confusion.nrows(), resamples, seed))
     }
 }
 
@@ -129,12 +176,31 @@ pub struct Intervals {
 }
 
 /// What one row says.
+#[derive(Clone, Copy, Debug)]
 struct Outcome {
-    label: usize,
+    label: u32,
     right: bool,
     among5: bool,
     loss: f64,
     confidence: f64,
+}
+
+impl Outcome {
+    /// Of a row's probabilities; and its most probable class.
+    fn of(p: ndarray::ArrayView1<f32>, label: u32) -> (Self, usize) {
+        let class = label as usize;
+        let own = p[class];
+        // Classes that come before this one in the ranking.
+        let better = p.iter().enumerate().filter(|&(other, &v)| v > own || (v == own && other < class)).count();
+        let best = (1..p.len()).fold(0, |best, class| if p[class] > p[best] { class } else { best });
+        let loss = -f64::from(own.max(f32::MIN_POSITIVE)).ln();
+        (Self { label, right: best == class, among5: better < 5, loss, confidence: f64::from(p[best]) }, best)
+    }
+
+    /// Its bin of confidence, of 15.
+    fn bin(&self) -> usize {
+        ((self.confidence * 15.0).ceil() as usize).clamp(1, 15) - 1
+    }
 }
 
 impl Intervals {
@@ -144,33 +210,13 @@ impl Intervals {
     /// [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`], [`Error::InvalidOption`] for fewer than
     /// 40 resamples, of which no 2.5th percentile can be told.
     pub fn bootstrap(probabilities: ArrayView2<f32>, labels: &[u32], resamples: usize, seed: u64) -> Result<Self> {
-        let (examples, classes) = probabilities.dim();
-        if examples == 0 {
-            return Err(Error::EmptyData { what: "rows to evaluate" });
-        }
-        if labels.len() != examples {
-            return Err(Error::LabelMismatch { features: examples, labels: labels.len() });
-        }
-        if resamples < 40 {
-            let must = "it must be at least 40";
-            return Err(Error::InvalidOption { option: "resamples", value: resamples.to_string(), must });
-        }
-        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-            return Err(Error::LabelOutside { row, label: labels[row].into(), classes });
-        }
-        let outcome = |(p, &label): (ndarray::ArrayView1<f32>, &u32)| {
-            let label = label as usize;
-            let own = p[label];
-            let better = p.iter().enumerate().filter(|&(class, &v)| v > own || (v == own && class < label)).count();
-            Outcome {
-                label,
-                right: better == 0,
-                among5: better < 5,
-                loss: -f64::from(own.max(f32::MIN_POSITIVE)).ln(),
-                confidence: f64::from(p.fold(0f32, |most, &v| most.max(v))),
-            }
-        };
-        let outcomes: Vec<Outcome> = probabilities.outer_iter().zip(labels).map(outcome).collect();
+        let mut tally = Tally::new(probabilities.ncols());
+        tally.add(probabilities, labels)?;
+        tally.intervals(resamples, seed)
+    }
+
+    fn drawn(outcomes: &[Outcome], classes: usize, resamples: usize, seed: u64) -> Self {
+        let examples = outcomes.len();
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut figures: [Vec<f64>; 5] = Default::default();
         for _ in 0..resamples {
@@ -182,10 +228,9 @@ impl Intervals {
                 top1 += usize::from(o.right);
                 top5 += usize::from(o.among5);
                 loss += o.loss;
-                recalls[o.label].0 += 1;
-                recalls[o.label].1 += u64::from(o.right);
-                let bin = ((o.confidence * 15.0).ceil() as usize).clamp(1, 15) - 1;
-                bins[bin] += f64::from(u8::from(o.right)) - o.confidence;
+                recalls[o.label as usize].0 += 1;
+                recalls[o.label as usize].1 += u64::from(o.right);
+                bins[o.bin()] += f64::from(u8::from(o.right)) - o.confidence;
             }
             let n = examples as f64;
             let occurring = recalls.iter().filter(|(of, _)| *of > 0).count() as f64;
@@ -199,7 +244,7 @@ impl Intervals {
             let at = |share: f64| figure[(share * (figure.len() - 1) as f64).round() as usize];
             (at(0.025), at(0.975))
         });
-        Ok(Self { resamples, top1, top5, balanced, log_loss, ece })
+        Self { resamples, top1, top5, balanced, log_loss, ece }
     }
 }
 

@@ -66,6 +66,9 @@ impl Problem<'_> {
         mut progress: Option<&mut dyn FnMut(&Progress)>,
         began: Instant,
     ) -> Result<Solution> {
+        if options.l1 > 0.0 {
+            return self.solve_sparse(options, start, cancel, progress, began);
+        }
         let l2 = self.penalty(options.l2);
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
@@ -175,8 +178,9 @@ impl Problem<'_> {
         let gap = (l2 > 0.0).then(|| state.gap());
         let State { w, value, passes, products, .. } = state;
         let l2 = options.l2;
-        let report =
-            FitReport { iterations, passes, products, converged, objective: value.objective, gap, seconds: 0.0, l2 };
+        let objective = value.objective;
+        let (seconds, l1, nonzero) = (0.0, 0.0, None);
+        let report = FitReport { iterations, passes, products, converged, objective, gap, seconds, l2, l1, nonzero };
         Ok(Solution { w, report })
     }
 

@@ -65,7 +65,20 @@ pub(crate) fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     bytes
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<Array, String> {
+/// What stands before the values.
+pub(crate) struct Header {
+    /// NumPy's name of their type.
+    pub kind: String,
+    /// Whether the first index is fastest.
+    pub fortran: bool,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// Where the values start.
+    pub start: usize,
+}
+
+/// Reads a header from the file's first bytes.
+pub(crate) fn parse_header(bytes: &[u8]) -> std::result::Result<Header, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("not an .npy file: its first bytes are not \\x93NUMPY")?;
     let cut = || "cut off inside the header".to_string();
     let (&major, rest) = rest.split_first().ok_or_else(cut)?;
@@ -77,7 +90,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Array, String> {
     }
     .ok_or_else(cut)?;
     let text = rest.get(..length).ok_or_else(cut)?;
-    let data = &rest[length..];
+    let start = bytes.len() - rest.len() + length;
     let text = std::str::from_utf8(text).map_err(|_| "the header is not text")?;
 
     let kind =
@@ -92,7 +105,12 @@ fn parse(bytes: &[u8]) -> std::result::Result<Array, String> {
         .filter(|size| !size.is_empty())
         .map(|size| size.parse::<usize>().map_err(|_| format!("shape ({shape}) is not a list of sizes")))
         .collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(Header { kind, fortran, shape, start })
+}
 
+fn parse(bytes: &[u8]) -> std::result::Result<Array, String> {
+    let Header { kind, fortran, shape, start } = parse_header(bytes)?;
+    let data = &bytes[start..];
     let (width, integers, decode) = decoder(&kind)?;
     let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size)).ok_or("the shape overflows")?;
     let needed = count.checked_mul(width).ok_or("the shape overflows")?;

@@ -14,6 +14,7 @@ use crate::pass::{Data, Pass};
 use crate::precondition::{Sample, Source};
 use crate::rows::Rows;
 use crate::solver::{FitOptions, Intercept};
+use crate::sparse::check_l1;
 use crate::statistics::{Statistics, statistics};
 
 /// A data set made ready: checked, centred (in thought: the rows stay where they are) and weighted.
@@ -31,20 +32,20 @@ pub struct Problem<'a> {
     weights: Option<Vec<f32>>,
     /// Sum of the weights.
     pub total: f64,
-    mean: Vec<f64>,
+    pub mean: Vec<f64>,
     /// One over the standard deviation, or 1; 0 for a constant column.
-    scale: Vec<f64>,
+    pub scale: Vec<f64>,
     /// Variance of the columns, scaled.
     variance: Vec<f64>,
     /// Share of every class.
-    shares: Vec<f64>,
+    pub shares: Vec<f64>,
     /// `[classes, columns]`: weighted sum of the centred, scaled rows of a class, over `total`.
-    class_sums: Vec<f64>,
+    pub class_sums: Vec<f64>,
     pool: Option<rayon::ThreadPool>,
     /// Whether the work is worth several threads.
     pub parallel: bool,
     /// The bias, where it is given.
-    fixed: Option<Vec<f64>>,
+    pub fixed: Option<Vec<f64>>,
     one_column: bool,
     sample: OnceLock<Option<Sample>>,
 }
@@ -91,6 +92,7 @@ impl<'a> Problem<'a> {
             return Err(Error::LabelMismatch { features: rows, labels: y.len() });
         }
         check_l2(options.l2)?;
+        check_l1(options.l1)?;
         if !(options.tolerance.is_finite() && options.tolerance > 0.0) {
             let value = options.tolerance.to_string();
             return Err(Error::InvalidOption { option: "tolerance", value, must: "it must be a number above 0" });
@@ -253,6 +255,22 @@ impl<'a> Problem<'a> {
         Ok(())
     }
 
+    /// Into `out` some columns of a row, in inner coordinates; the column after the last is the bias's, 1.
+    ///
+    /// # Errors
+    /// A row that cannot be read.
+    pub fn columns_of(&self, row: usize, picked: &[u32], out: &mut [f32], scratch: &mut Vec<f32>) -> Result<()> {
+        let x = self.x.block(row, row + 1, self.columns, scratch)?;
+        for (out, &k) in out.iter_mut().zip(picked) {
+            let k = k as usize;
+            *out = match x.get(k) {
+                Some(&x) => ((f64::from(x) - self.mean[k]) * self.scale[k]) as f32,
+                None => 1.0,
+            };
+        }
+        Ok(())
+    }
+
     /// What a pass goes over.
     pub fn data(&self) -> Data<'_> {
         Data { x: self.x, columns: self.columns, y: self.y, classes: self.classes, weights: self.weights.as_deref() }
@@ -302,7 +320,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Puts a given bias where it belongs.
-    fn hold(&self, w: &mut [f64]) {
+    pub fn hold(&self, w: &mut [f64]) {
         if let Some(fixed) = &self.fixed {
             w.chunks_exact_mut(self.columns + 1).zip(fixed).for_each(|(w, b)| w[self.columns] = *b);
         }

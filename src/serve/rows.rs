@@ -1,4 +1,4 @@
-//! Where the rows of features come from: memory, in float32, float16 or int8.
+//! Where the rows of features come from: memory, in float32, float16 or int8, or a file.
 //!
 //! A fit reads rows in blocks. Float32 is borrowed; everything else is turned into float32 block by block, so that no
 //! more than a block per thread is ever held.
@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::curvature::Gathered;
 use crate::error::Result;
+use crate::feature_file::FeatureFile;
 
 /// Features `[rows, columns]`, row after row.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub enum Rows<'a> {
     F16(&'a [f16]),
     /// Whole numbers from -128 to 127, taken as such: a common scale is the penalty's business.
     I8(&'a [i8]),
+    /// Read in blocks.
+    File(&'a FeatureFile),
 }
 
 impl<'a> From<&'a [f32]> for Rows<'a> {
@@ -33,13 +36,14 @@ impl Rows<'_> {
             Self::F32(x) => x.len(),
             Self::F16(x) => x.len(),
             Self::I8(x) => x.len(),
+            Self::File(file) => file.len() * file.dimensions(),
         }
     }
 
     /// Rows `first..last`; `scratch` is used where they are not there as float32.
     ///
     /// # Errors
-    /// None of rows in memory.
+    /// None of rows in memory; a file that cannot be read.
     pub(crate) fn block<'b>(
         &'b self,
         first: usize,
@@ -58,6 +62,7 @@ impl Rows<'_> {
                 scratch.clear();
                 scratch.extend(x[range].iter().map(|&v| f32::from(v)));
             }
+            Self::File(file) => file.read(first, last, scratch)?,
         }
         Ok(scratch)
     }
@@ -74,6 +79,17 @@ impl Rows<'_> {
     ) -> Result<Gathered<'b>> {
         if let Self::F32(x) = self {
             return Ok(Gathered { x, at: Some(rows) });
+        }
+        if let Self::File(file) = self {
+            scratch.resize(rows.len() * columns, 0.0);
+            // One read for rows that follow each other.
+            let mut to = &mut scratch[..];
+            for run in rows.chunk_by(|a, b| a + 1 == *b) {
+                let (here, rest) = to.split_at_mut(run.len() * columns);
+                file.read_into(run[0] as usize, here)?;
+                to = rest;
+            }
+            return Ok(Gathered { x: scratch, at: None });
         }
         scratch.clear();
         let mut one = Vec::new();

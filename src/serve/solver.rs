@@ -29,6 +29,10 @@ use crate::rows::Rows;
 pub struct FitOptions {
     /// Penalty per example, see the module's head. At least 0; 0 has an optimum only where no hyperplane separates.
     pub l2: f64,
+    /// Sparse penalty per example, times the sum of absolute weights ([`crate::sparse`]): above 0, most weights become
+    /// exactly 0. With `l2` above 0 too it is the elastic net; scikit-learn's `C` and `l1_ratio` are
+    /// `1 / (S (l1 + l2))` and `l1 / (l1 + l2)`.
+    pub l1: f64,
     /// Certified relative gap to stop at.
     pub tolerance: f64,
     /// Most iterations; reaching it is no error, [`FitReport::converged`] is then false.
@@ -64,6 +68,7 @@ impl Default for FitOptions {
     fn default() -> Self {
         Self {
             l2: 1e-3,
+            l1: 0.0,
             tolerance: 1e-6,
             max_iterations: 1000,
             threads: 0,
@@ -113,6 +118,12 @@ pub struct FitReport {
     pub seconds: f64,
     /// Penalty per example.
     pub l2: f64,
+    /// Sparse penalty per example.
+    #[serde(default)]
+    pub l1: f64,
+    /// With a sparse penalty: weights that are not 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonzero: Option<usize>,
 }
 
 /// Fits weights `[classes, columns]` and bias `[classes]`. See the module's head for what is minimised.

@@ -16,11 +16,65 @@ use std::path::{Path, PathBuf};
 
 use byol_model::dataset::Dataset;
 use byol_model::file::write_atomic_with;
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::feature_table::FeatureTable;
 use crate::npy;
+
+/// The type that a file's values have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the encoder gives them.
+    #[default]
+    F32,
+    /// Half the bytes: each value to 1 in 2,048 (or to 6e-8, where it is below 6e-5).
+    F16,
+    /// A quarter of the bytes: every column in 254 steps of its largest absolute value over 127, which the tensor
+    /// `scale` holds.
+    I8,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "i8" => Ok(Self::I8),
+            _ => Err("it must be f32, f16 or i8".into()),
+        }
+    }
+}
+
+impl Precision {
+    /// Bytes of a value.
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::I8 => 1,
+        }
+    }
+
+    /// A row as the file holds it; an error is the value that has no such form.
+    fn write(self, row: &[u8], scale: &[f32], out: &mut dyn Write) -> io::Result<()> {
+        let values = || row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        match self {
+            Self::F32 => out.write_all(row),
+            Self::F16 => values().try_for_each(|value| match f16::from_f32(value) {
+                half if half.is_finite() => out.write_all(&half.to_le_bytes()),
+                _ => Err(io::Error::other(format!("a feature is {value}; float16 ends at 65504, keep f32 or i8"))),
+            }),
+            Self::I8 => values().zip(scale).try_for_each(|(value, step)| {
+                let count = if *step > 0.0 { (value / step).round().clamp(-127.0, 127.0) } else { 0.0 };
+                out.write_all(&[(count as i8).cast_unsigned()])
+            }),
+        }
+    }
+}
 
 /// What is extracted: the same work goes on, other work starts over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,13 +225,25 @@ impl Store {
     /// Writes the file and removes what was kept until then; gives the number of its rows.
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if no picture could be used; [`Error::Io`].
-    pub fn finish(mut self, dataset: &Dataset, labels_too: Option<&Path>) -> Result<usize> {
+    /// [`Error::EmptyData`] if no picture could be used; [`Error::InvalidOption`] for a precision that the file's format
+    /// cannot hold (Parquet takes float32, `.npy` no int8, for want of a place for its scale); [`Error::Io`], also for a
+    /// value too large for float16.
+    pub fn finish(mut self, dataset: &Dataset, labels_too: Option<&Path>, precision: Precision) -> Result<usize> {
         self.flush()?;
         let old = parts(&self.out);
         let good = self.done - self.bad_count;
         if good == 0 {
             return Err(Error::EmptyData { what: "pictures that can be used" });
+        }
+        let kind = format(&self.out)?;
+        let unfit = match (kind, precision) {
+            (Format::Safetensors, _) | (_, Precision::F32) | (Format::Npy, Precision::F16) => None,
+            (Format::Npy, Precision::I8) => Some("a .npy has no place for its scale; write a .safetensors"),
+            (Format::Parquet, _) => Some("a .parquet takes f32; write a .safetensors"),
+        };
+        if let Some(must) = unfit {
+            let value = if precision == Precision::F16 { "f16" } else { "i8" }.to_string();
+            return Err(Error::InvalidOption { option: "dtype", value, must });
         }
         let labels = dataset.labels();
         let write_labels =
@@ -190,23 +256,26 @@ impl Store {
             })
             .map_err(written)?;
         }
-        let kind = format(&self.out)?;
         if kind == Format::Safetensors {
             let mut length = Length(0);
-            self.head(&mut length, dataset, good).map_err(Error::io(&self.out))?;
+            self.head(&mut length, dataset, good, precision).map_err(Error::io(&self.out))?;
             room_for(&self.out, length.0)?;
         }
+        let scale = if precision == Precision::I8 { self.scale()? } else { Vec::new() };
         write_atomic_with(&self.out, |out| {
             let mut rows = BufReader::with_capacity(1 << 18, File::open(&old[0])?);
             let mut row = vec![0; 4 * self.work.dimension];
             match kind {
-                Format::Npy => out.write_all(&npy::header("<f4", &[good, self.work.dimension]))?,
+                Format::Npy => {
+                    let kind = if precision == Precision::F16 { "<f2" } else { "<f4" };
+                    out.write_all(&npy::header(kind, &[good, self.work.dimension]))?;
+                }
                 Format::Safetensors => {
                     let mut length = Length(0);
-                    self.head(&mut length, dataset, good)?;
+                    self.head(&mut length, dataset, good, precision)?;
                     let padded = length.0.next_multiple_of(8);
                     out.write_all(&padded.to_le_bytes())?;
-                    self.head(out, dataset, good)?;
+                    self.head(out, dataset, good, precision)?;
                     out.write_all(&b"       "[..(padded - length.0) as usize])?;
                 }
                 Format::Parquet => {
@@ -227,8 +296,13 @@ impl Store {
             for index in 0..self.done {
                 rows.read_exact(&mut row)?;
                 if !bad.holds(index)? {
-                    out.write_all(&row)?;
+                    precision.write(&row, &scale, out)?;
                 }
+            }
+            if kind == Format::Safetensors {
+                // In the order of the head: what takes four bytes stands at a multiple of them.
+                out.write_all(&vec![0; padding(good * self.work.dimension * precision.bytes())])?;
+                scale.iter().try_for_each(|step| out.write_all(&step.to_le_bytes()))?;
             }
             match labels.filter(|_| kind == Format::Safetensors) {
                 Some(labels) => write_labels(out, labels),
@@ -238,6 +312,27 @@ impl Store {
         .map_err(written)?;
         old.iter().try_for_each(|old| remove(old))?;
         Ok(good)
+    }
+
+    /// The step of every column: its largest absolute value over 127.
+    fn scale(&self) -> Result<Vec<f32>> {
+        let [part, ..] = parts(&self.out);
+        let io = || Error::io(&part);
+        let mut rows = BufReader::with_capacity(1 << 18, File::open(&part).map_err(io())?);
+        let mut row = vec![0; 4 * self.work.dimension];
+        let mut most = vec![0f32; self.work.dimension];
+        let mut next = 0;
+        self.each_good(|index| {
+            while next <= index {
+                rows.read_exact(&mut row)?;
+                next += 1;
+            }
+            let values = row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            most.iter_mut().zip(values).for_each(|(most, value)| *most = most.max(value.abs()));
+            Ok(())
+        })
+        .map_err(io())?;
+        Ok(most.into_iter().map(|most| most / 127.0).collect())
     }
 
     /// Calls `act` with the number of each picture that has features.
@@ -252,7 +347,7 @@ impl Store {
     }
 
     /// Writes the JSON head of a safetensors file as [`crate::features::Features`] reads it. Ours is a text inside.
-    fn head(&self, out: &mut dyn Write, dataset: &Dataset, good: usize) -> io::Result<()> {
+    fn head(&self, out: &mut dyn Write, dataset: &Dataset, good: usize, precision: Precision) -> io::Result<()> {
         let classes = (!dataset.classes().is_empty()).then(|| dataset.classes());
         let before = serde_json::json!({
             "kind": "features", "format": 1, "encoder": self.work.encoder, "classes": classes,
@@ -281,12 +376,31 @@ impl Store {
         names_twice_quoted(out, found)?;
         failed?;
         Quoted(out).write_all(b"]}")?;
-        let values = 4 * good * self.work.dimension;
         let dimension = self.work.dimension;
-        write!(out, r#""}},"features":{{"dtype":"F32","shape":[{good},{dimension}],"data_offsets":[0,{values}]}}"#)?;
+        let mut place = precision.bytes() * good * dimension;
+        let dtype = match precision {
+            Precision::F32 => "F32",
+            Precision::F16 => "F16",
+            Precision::I8 => "I8",
+        };
+        write!(out, r#""}},"features":{{"dtype":"{dtype}","shape":[{good},{dimension}],"data_offsets":[0,{place}]}}"#)?;
+        let mut tensor = |name: &str, dtype: &str, len: usize, bytes: usize| {
+            let end = place + bytes;
+            let written =
+                write!(out, r#","{name}":{{"dtype":"{dtype}","shape":[{len}],"data_offsets":[{place},{end}]}}"#);
+            place = end;
+            written
+        };
+        // A tensor may not leave a gap, so a filler has what the next needs to lie at a multiple of four bytes.
+        let filler = padding(precision.bytes() * good * dimension);
+        if filler > 0 {
+            tensor("padding", "U8", filler, filler)?;
+        }
+        if precision == Precision::I8 {
+            tensor("scale", "F32", dimension, 4 * dimension)?;
+        }
         if dataset.labels().is_some() {
-            let end = values + 4 * good;
-            write!(out, r#","labels":{{"dtype":"U32","shape":[{good}],"data_offsets":[{values},{end}]}}"#)?;
+            tensor("labels", "U32", good, 4 * good)?;
         }
         out.write_all(b"}")
     }
@@ -388,6 +502,10 @@ impl BadPictures {
         }
         Ok(self.ahead == Some(index))
     }
+}
+
+fn padding(bytes: usize) -> usize {
+    bytes.next_multiple_of(4) - bytes
 }
 
 fn written(error: byol_model::Error) -> Error {
