@@ -326,9 +326,11 @@ fn options(channels: usize, size: usize, batch: usize) -> LoaderOptions {
         views: ViewsConfig::paper(),
         single: false,
         batch,
+        part: (0, 1),
         seed: 11,
         threads: 1,
         memory: 1 << 30,
+        window: None,
     }
 }
 

@@ -134,6 +134,8 @@ fn what_a_picture_becomes_follows_the_stated_rule() {
         seed: 0,
         threads: 1,
         memory: 0,
+        part: (0, 1),
+        window: None,
     };
     let one = |name: &str, channels| {
         let data = all.select(&[find(name)]);

@@ -5,10 +5,15 @@ use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
 use byol_train::config::{OnCollapse, RunConfig, Views};
 use byol_train::device::Choice;
+use byol_train::distributed::{Limits, Ranks};
+use byol_train::launch::Launch;
 use byol_train::optimizer::Kind;
 use byol_train::plot::{plot_run, read_metrics};
 use byol_train::preset;
-use byol_train::pretrain::{EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain};
+use byol_train::pretrain::{
+    EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain, pretrain_with,
+};
+use byol_train::profile;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::error::Error;
@@ -41,7 +46,8 @@ Examples:
   byol pretrain --preset cifar --data cifar10/ --out run/
   byol pretrain --config examples/demo.toml --out run/
   byol pretrain --resume --out run/
-  byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/")]
+  byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/
+  torchrun --no-python --nproc-per-node 4 byol pretrain --data photos/ --out run/       many ranks (docs/ranks.md)")]
 pub struct Arguments {
     /// Run file (TOML).
     #[arg(long, value_name = "FILE")]
@@ -62,6 +68,9 @@ pub struct Arguments {
     /// Go on from the folder's checkpoint.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
+    /// Record where the time goes: a table, and a trace for chrome://tracing or ui.perfetto.dev in this file.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Overwrite a run that is in the folder.
     #[arg(long)]
     force: bool,
@@ -69,6 +78,30 @@ pub struct Arguments {
     encoder: EncoderArgs,
     #[command(flatten)]
     training: TrainingArgs,
+    #[command(flatten)]
+    ranks: RanksArgs,
+}
+
+/// How long ranks wait for each other.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Many ranks (launched by torchrun, srun or mpirun)")]
+struct RanksArgs {
+    /// Seconds without a sign of life after which a rank is lost, and the run ends everywhere.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    rank_timeout: u64,
+    /// Seconds that a rank may work without meeting the others: longer than its longest evaluation or checkpoint.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    hang_timeout: u64,
+    /// Seconds in which all ranks must have come.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    join_timeout: u64,
+}
+
+impl RanksArgs {
+    fn limits(&self) -> Limits {
+        let [join, silence, hang] = [self.join_timeout, self.rank_timeout, self.hang_timeout].map(Duration::from_secs);
+        Limits { join, silence, hang }
+    }
 }
 
 /// Flags that override a run file.
@@ -108,6 +141,9 @@ struct TrainingArgs {
     /// Only the first so many pictures.
     #[arg(long, value_name = "N")]
     images: Option<usize>,
+    /// Stream tar or Parquet files front to back and shuffle within so many pictures, instead of all.
+    #[arg(long, value_name = "PICTURES")]
+    shuffle_window: Option<usize>,
     /// A checkpoint every so many epochs.
     #[arg(long, value_name = "EPOCHS")]
     checkpoint_epochs: Option<f64>,
@@ -182,6 +218,9 @@ impl TrainingArgs {
         if self.images.is_some() {
             config.data.images = self.images;
         }
+        if self.shuffle_window.is_some() {
+            config.data.shuffle_window = self.shuffle_window;
+        }
         set(&self.checkpoint_epochs, &mut config.checkpoint_epochs);
         set(&self.evaluation_epochs, &mut config.evaluation_epochs);
         set(&self.on_collapse, &mut config.on_collapse);
@@ -219,7 +258,26 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     };
     let stop = stop_at_ctrl_c()?;
     let mut teller = Teller { output, bar: None, told: Instant::now() };
-    let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
+    if arguments.profile.is_some() {
+        profile::start();
+    }
+    let outcome = match Launch::from_environment()? {
+        None => {
+            let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
+            write_profile(arguments.profile.as_deref(), 0, output)?;
+            outcome
+        }
+        Some(launch) => {
+            let ranks = Ranks::join(launch, arguments.ranks.limits())?;
+            let outcome = pretrain_with(&ranks, &config, &arguments.out, start, &mut teller, &stop)?;
+            write_profile(arguments.profile.as_deref(), ranks.rank(), output)?;
+            if ranks.rank() != 0 {
+                let interrupted = matches!(outcome, Outcome::Interrupted { .. });
+                return Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS });
+            }
+            outcome
+        }
+    };
     if let Some(bar) = &teller.bar {
         bar.finish_and_clear();
     }
@@ -253,6 +311,19 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Writes and shows where the time went, if that was asked for; each rank has a file of its own.
+fn write_profile(file: Option<&Path>, rank: usize, output: &Output) -> Result<(), byol_train::Error> {
+    let (Some(file), Some(recorded)) = (file, profile::finish()) else { return Ok(()) };
+    if rank == 0 {
+        recorded.write(file, rank)?;
+        output.say(&recorded.table());
+        return Ok(());
+    }
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".rank{rank}.json"));
+    recorded.write(&file.with_file_name(name), rank)
 }
 
 /// True once Ctrl-C or a termination signal came. A second one ends the program at once.

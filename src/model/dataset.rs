@@ -417,6 +417,50 @@ impl Dataset {
         }
     }
 
+    /// Reads one picture without decoding it; `None` where the pictures lie in memory anyway.
+    ///
+    /// # Errors
+    /// As [`Picture::open`].
+    pub fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let (row, limit) = (self.rows[index], self.limits.max_file_bytes);
+        match &self.source {
+            Source::Idx { .. } => Ok(None),
+            Source::Files(files) => file::read(&files[row], limit).map(Some),
+            Source::Tar { shards, members } => {
+                let member = &members[row];
+                member.read(&shards[member.shard as usize], limit).map(Some)
+            }
+            Source::Parquet(pictures) => pictures.read(row, limit).map(Some),
+        }
+    }
+
+    /// Decodes what [`encoded`](Self::encoded) read.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`].
+    pub fn decode(&self, index: usize, encoded: &[u8]) -> Result<Picture> {
+        Picture::decode(encoded, &self.limits, &self.name(index))
+    }
+
+    /// How many consecutive pictures lie in each file that holds many: what is best read front to back.
+    pub fn runs(&self) -> Vec<usize> {
+        let mut runs = Vec::new();
+        let mut last = None;
+        for &row in self.rows.iter() {
+            let file = match &self.source {
+                Source::Idx { .. } | Source::Files(_) => 0,
+                Source::Tar { members, .. } => members[row].shard as usize,
+                Source::Parquet(pictures) => pictures.shard_of(row),
+            };
+            match runs.last_mut() {
+                Some(run) if last == Some(file) => *run += 1,
+                _ => runs.push(1),
+            }
+            last = Some(file);
+        }
+        runs
+    }
+
     /// The pictures at `rows`, in that order.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {

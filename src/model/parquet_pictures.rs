@@ -256,7 +256,7 @@ impl Pictures {
         Ok(value.data().to_vec())
     }
 
-    fn shard_of(&self, row: usize) -> usize {
+    pub(crate) fn shard_of(&self, row: usize) -> usize {
         self.shards.partition_point(|shard| shard.first <= row) - 1
     }
 

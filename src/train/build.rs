@@ -3,6 +3,8 @@
 //! torch-sys links libtorch but leaves no search path in the program. When libtorch lies inside the repository
 //! (`make native`) the paths are relative to the program, so that the whole tree can be moved; otherwise the user's
 //! own folder is written down as it is. The root package's build script passes the same paths to the command.
+//!
+//! It also compiles `c10d.cc`, the part of libtorch that tch does not bind.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,12 +20,37 @@ fn main() {
         println!("cargo::error=no libtorch in {}: run `make native`, or set LIBTORCH", libtorch.display());
         return;
     }
+    compile_c10d(&variable("LIBTORCH").join("include"));
     let rpaths = rpaths(&libtorch);
     for rpath in &rpaths {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{rpath}");
     }
     // Read by the build scripts of packages that depend on this one (the key `links` in Cargo.toml).
     println!("cargo::metadata=RPATHS={}", rpaths.join(":"));
+}
+
+fn compile_c10d(torch: &Path) {
+    println!("cargo::rerun-if-changed=c10d.cc");
+    // c10d's header asks for some of Gloo's, which torch's wheel does not carry; c10d.cc declares what is needed of them.
+    let include = variable("OUT_DIR").join("include");
+    for header in ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"] {
+        let path = include.join("gloo").join(header);
+        let made =
+            std::fs::create_dir_all(path.parent().expect("it has a folder")).and_then(|()| std::fs::write(&path, ""));
+        made.unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+    }
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("c10d.cc")
+        .include(include)
+        // As the system's: their warnings are torch's business.
+        .flag("-isystem")
+        .flag(torch.as_os_str())
+        .flag("-isystem")
+        .flag(torch.join("torch/csrc/api/include").as_os_str())
+        .flag("-fvisibility=hidden")
+        .compile("byol_c10d");
 }
 
 fn rpaths(libtorch: &Path) -> Vec<String> {

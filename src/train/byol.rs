@@ -4,9 +4,12 @@
 //! The two views are two lanes that share all weights. Each has its own batch statistics, as the paper has it, and on a
 //! CPU each has its own thread: lane 1 and lane 2 meet once a step, to exchange the target's projections.
 
+use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
+use crate::profile;
+use crate::reduction::Reduction;
 use byol_model::graph::Graph;
 use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
@@ -72,6 +75,8 @@ pub struct Byol {
     sides: Vec<Side>, // two, but while a step is under way
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
+    reduction: Option<Reduction>,
+    sent_early: (usize, usize),
 }
 
 /// What learns by gradient: predictor(projector(encoder(view))).
@@ -129,7 +134,8 @@ impl Byol {
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
         let rates = [1.0, options.projector_rate, options.predictor_rate];
-        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0 })
+        let (reduction, sent_early) = (None, (0, 0));
+        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction, sent_early })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -149,6 +155,35 @@ impl Byol {
         let projector = Predefined::init(mlp(encoder.graph.dimension(), &config)?, seed);
         let predictor = Predefined::init(mlp(projection, &config)?, seed.wrapping_add(1));
         Self::new(encoder, projector, predictor, options)
+    }
+
+    /// Trains with other ranks from now on, all of them with rank 0's present state: BatchNorm sees every rank's batch,
+    /// and gradients are means over all.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::Collective`].
+    pub fn join(&mut self, ranks: &Ranks) -> Result<()> {
+        for (lane, side) in self.sides.iter_mut().enumerate() {
+            side.all().into_iter().for_each(|l| l.exchange_statistics(ranks.lane(lane)));
+        }
+        let weights = [&self.online.encoder, &self.online.projector, &self.online.predictor].map(Network::weight_count);
+        let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
+        let lanes = first.learning().into_iter().zip(second.learning()).zip(weights);
+        self.reduction = Some(Reduction::new(ranks, lanes.map(|((a, b), weights)| (a, b, weights)).collect())?);
+        for (_, network) in self.networks() {
+            network.flat().into_iter().try_for_each(|flat| ranks.from_first(flat))?;
+        }
+        for optimizer in &mut self.optimizers {
+            let (slots, steps) = optimizer.state_mut();
+            slots.iter().try_for_each(|(_, flat)| ranks.from_first(flat))?;
+            *steps = ranks.number_from_first(*steps)?;
+        }
+        Ok(())
+    }
+
+    /// Buckets of the last step's gradients that left for the other ranks during the backward pass, and all of them.
+    pub fn sent_early(&self) -> (usize, usize) {
+        self.sent_early
     }
 
     /// The encoder that is kept: the online one.
@@ -187,10 +222,19 @@ impl Byol {
                 side.zero_gradient()?;
             }
         }
+        let mut share = share;
+        if let Some(reduction) = &self.reduction {
+            // With the last batch of a step the sums may leave.
+            if (self.waiting + 1) as f64 * share > 1.0 - 1e-9 {
+                reduction.arm();
+            }
+            share /= reduction.ranks as f64;
+        }
         let readings = match &self.helper {
             Some(helper) => helper.learn(&mut self.sides, first, second, share)?,
             None => learn_in_turn(&mut self.sides, &first, &second, share)?,
         };
+        let _span = profile::span("statistics");
         for side in &self.sides {
             self.online.encoder.absorb(&side.encoder)?;
             self.online.projector.absorb(&side.projector)?;
@@ -208,7 +252,10 @@ impl Byol {
     /// # Errors
     /// [`Error::Torch`].
     pub fn update(&mut self, learning_rate: f64, tau: f64) -> Result<()> {
+        let span = profile::span("gradients");
         let mut gradients = self.gradients()?;
+        drop(span);
+        let span = profile::span("optimiser");
         let networks = [&self.online.encoder, &self.online.projector, &self.online.predictor];
         let rates = self.rates.map(|multiple| learning_rate * multiple);
         for (((optimizer, network), gradient), rate) in
@@ -216,6 +263,8 @@ impl Byol {
         {
             optimizer.step(network, gradient, rate)?;
         }
+        drop(span);
+        let _span = profile::span("EMA");
         self.target.encoder.follow(&self.online.encoder, tau)?;
         self.target.projector.follow(&self.online.projector, tau)?;
         self.waiting = 0;
@@ -225,6 +274,12 @@ impl Byol {
     /// The summed flat gradients of encoder, projector and predictor. They lie in the first lane: to be taken once.
     fn gradients(&mut self) -> Result<[Tensor; 3]> {
         let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
+        if let Some(reduction) = &self.reduction {
+            self.sent_early = (reduction.finish()?, reduction.buckets);
+            let [a, b, c] = first.learning();
+            let flat = |lane: &mut Lane| Ok::<_, Error>(lane.gather_gradient()?.shallow_clone());
+            return Ok([flat(a)?, flat(b)?, flat(c)?]);
+        }
         let mut sums = Vec::with_capacity(3);
         for (a, b) in first.learning().into_iter().zip(second.learning()) {
             let sum = a.gather_gradient()?;
@@ -365,6 +420,16 @@ impl Side {
         })
     }
 
+    fn all(&mut self) -> [&mut Lane; 5] {
+        [
+            &mut self.encoder,
+            &mut self.projector,
+            &mut self.predictor,
+            &mut self.target_encoder,
+            &mut self.target_projector,
+        ]
+    }
+
     fn learning(&mut self) -> [&mut Lane; 3] {
         [&mut self.encoder, &mut self.projector, &mut self.predictor]
     }
@@ -375,11 +440,13 @@ impl Side {
 
     /// The target's projection of this side's view.
     fn project(&self, view: &Tensor) -> Result<Tensor> {
+        let _span = profile::span("target forward");
         tch::no_grad(|| self.target_projector.forward(&self.target_encoder.forward(view, Mode::Train)?, Mode::Train))
     }
 
     /// Predicts the other side's projection from this side's view, and adds the gradient.
     fn predict(&mut self, view: &Tensor, other: impl FnOnce() -> Result<Tensor>, share: f64) -> Result<Reading> {
+        let span = profile::span("forward");
         let trail = if self.recompute { Some(self.encoder.forward_lean(view)?) } else { None };
         let features = match &trail {
             Some(trail) => trail.output.shallow_clone(),
@@ -387,7 +454,10 @@ impl Side {
         };
         let projection = self.projector.forward(&features, Mode::Train)?;
         let prediction = self.predictor.forward(&projection, Mode::Train)?;
-        let loss = regression_loss(&prediction, &other()?)?;
+        drop(span);
+        let other = other()?;
+        let span = profile::span("backward");
+        let loss = regression_loss(&prediction, &other)?;
         if share == 1.0 {
             loss.f_backward()?
         } else {
@@ -399,6 +469,7 @@ impl Side {
         for lane in self.learning() {
             lane.gather_gradient()?;
         }
+        drop(span);
         tch::no_grad(|| {
             let dimension = projection.size().last().copied().unwrap_or(1) as f64;
             let deviation = normalise(&projection)?.f_std_dim([0i64].as_slice(), false, false)?;

@@ -250,6 +250,8 @@ impl Course {
             seed: recipe.seed,
             threads: recipe.threads,
             memory: MEMORY,
+            part: (0, 1),
+            window: None,
         };
         let loader = Loader::new(data, options)?;
         let steps = (recipe.epochs * loader.steps_per_epoch() as f64).round().max(1.0) as usize;

@@ -102,6 +102,10 @@ pub struct DataConfig {
     /// Only the first so many pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
+    /// Stream the pictures from their files front to back, and shuffle within about so many: for tar and Parquet files
+    /// that are too large to be read anywhere at any time. Each rank holds its part of two such windows, undecoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle_window: Option<usize>,
     /// Mean of each channel, of values scaled to 0 to 1; ImageNet's for three channels, 0.5 otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -392,6 +396,13 @@ impl RunConfig {
         count("evaluation_k", self.evaluation_k, 1, 100_000, "must be from 1 to 100000")?;
         count("threads", self.threads, 0, 4096, "must be at most 4096")?;
         count("data.images", self.data.images.unwrap_or(1), 1, usize::MAX, "must be at least 1")?;
+        count(
+            "data.shuffle_window",
+            self.data.shuffle_window.unwrap_or(1),
+            1,
+            u32::MAX as usize,
+            "must be at least 1",
+        )?;
         if self.seed > i64::MAX as u64 {
             return Err(Error::setting("seed", self.seed, format!("must be at most {}", i64::MAX)));
         }

@@ -176,6 +176,26 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// What a launcher says is missing or makes no sense.
+    #[error("{variable} {why}")]
+    Launch {
+        /// The environment's variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A rank was lost, never came, or differs from the others.
+    #[error("Ranks: {why}. A run ends everywhere when one rank does; go on from its last checkpoint with --resume")]
+    Ranks {
+        /// Which rank, and what is wrong with it.
+        why: String,
+    },
+    /// A call of libtorch's c10d failed.
+    #[error("c10d: {why}")]
+    Collective {
+        /// c10d's reason.
+        why: String,
+    },
     /// A thread of the trainer ended before its work was done.
     #[error("The {0} thread ended unexpectedly")]
     Thread(&'static str),

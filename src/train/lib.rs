@@ -5,13 +5,16 @@
 
 pub mod augment;
 pub mod byol;
+mod c10d;
 pub mod canvas;
 pub mod checkpoint;
 pub mod classifier;
 pub mod config;
 pub mod device;
+pub mod distributed;
 pub mod error;
 pub mod evaluation;
+pub mod launch;
 pub mod loader;
 pub mod metrics;
 pub mod monitor;
@@ -22,13 +25,17 @@ pub mod plot;
 pub mod preset;
 pub mod pretrain;
 pub mod probe;
+pub mod profile;
 pub mod recompute;
+mod reduction;
 pub mod resample;
 pub mod schedule;
 pub mod sentinel;
+mod stream;
 pub mod subset;
 pub mod tensorboard;
 pub mod views;
+mod watch;
 
 /// The binding to libtorch, of the version that this crate's types are made of.
 pub use ::tch;

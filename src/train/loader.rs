@@ -4,6 +4,8 @@
 //! resumes at any step with nothing to restore, and the number of threads changes nothing but the time. Each epoch is
 //! a fresh permutation; its last incomplete batch is left out, because BatchNorm should always see the same number.
 //!
+//! Data too large to be read anywhere at any time are streamed instead (`window`): see [`crate::stream`].
+//!
 //! Pictures that fit the memory budget are decoded once; others are decoded each time they are met. A picture with
 //! another number of channels than the encoder's is converted when it is decoded: colour becomes luminance, gray
 //! becomes three equal channels, as serving does it.
@@ -13,12 +15,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use byol_model::dataset::Dataset;
+use byol_model::picture::Picture;
 use rayon::prelude::*;
 
 use crate::augment::{Draw, Random, ViewsConfig};
 use crate::canvas::Canvas;
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::resample::Source;
+use crate::stream::{Held, Streams};
 
 /// What a [`Loader`] makes.
 #[derive(Clone, Debug)]
@@ -41,8 +46,12 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Threads that prepare batches; 0 is as many as the machine offers.
     pub threads: usize,
+    /// Which part of every batch is made here: this rank, and how many ranks there are. `(0, 1)` is all of it.
+    pub part: (usize, usize),
     /// Bytes that decoded pictures may take in memory.
     pub memory: u64,
+    /// Read front to back, and shuffle within about so many pictures; none shuffles all, and reads anywhere.
+    pub window: Option<usize>,
 }
 
 /// Decoded pictures are kept up to this many bytes unless asked otherwise.
@@ -75,6 +84,8 @@ pub struct Loader {
 
 struct Shared {
     pictures: Pictures,
+    /// The order of the epoch that was asked for last.
+    order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
     options: LoaderOptions,
     pool: rayon::ThreadPool,
     /// Buffers given back, and canvases between pictures.
@@ -102,9 +113,13 @@ impl Loader {
             .thread_name(|i| format!("byol-views-{i}"))
             .build()
             .map_err(|e| Error::setting("threads", options.threads, e.to_string()))?;
-        let pictures = pool.install(|| Pictures::read(dataset, options.channels, options.memory))?;
+        let pictures = match options.window {
+            Some(window) => Pictures::streamed(dataset, options.batch, window),
+            None => pool.install(|| Pictures::read(dataset, options.channels, options.memory))?,
+        };
         let (spare, canvases) = (Mutex::default(), Mutex::default());
-        Ok(Loader { shared: Arc::new(Shared { pictures, options, pool, spare, canvases }), ahead: None })
+        let order = Mutex::default();
+        Ok(Loader { shared: Arc::new(Shared { pictures, order, options, pool, spare, canvases }), ahead: None })
     }
 
     /// Batches in an epoch.
@@ -190,9 +205,10 @@ impl Shared {
     }
 
     fn prepare(&self, step: u64) -> Result<Batch> {
-        let LoaderOptions { size, channels, batch: count, seed, .. } = self.options;
+        let LoaderOptions { size, channels, batch: whole, seed, part: (part, parts), .. } = self.options;
+        let count = whole / parts;
         let (epoch, place) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
-        let order = order(seed, epoch, self.pictures.len());
+        let order = self.order(epoch);
         let values = channels * size * size;
         let mut batch = self.spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or(Batch {
             step,
@@ -204,8 +220,14 @@ impl Shared {
         batch.first.resize(count * values, 0.0);
         batch.second.resize(if self.options.single { 0 } else { count * values }, 0.0);
         batch.indices.clear();
-        batch.indices.extend_from_slice(&order[place * count..][..count]);
+        batch.indices.extend_from_slice(&order[place * whole + part * count..][..count]);
+        if let Pictures::Streamed { dataset, streams, reading } = &self.pictures {
+            let _span = profile::span("read");
+            let mut reading = reading.lock().map_err(|_| Error::Thread("loader"))?;
+            reading.turn_to(self, dataset, streams, epoch, streams.window(place))?;
+        }
         let Batch { first, second, indices, .. } = &mut batch;
+        let _span = profile::span("views");
         self.pool.install(|| {
             if self.options.single {
                 return first.par_chunks_exact_mut(values).zip(indices.par_iter()).try_for_each(|(first, &index)| {
@@ -223,6 +245,22 @@ impl Shared {
             })
         })?;
         Ok(batch)
+    }
+
+    fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
+        let make = || match &self.pictures {
+            Pictures::Streamed { streams, .. } => streams.epoch(self.options.seed, epoch),
+            Pictures::Decoded { .. } | Pictures::OnDisk(_) => order(self.options.seed, epoch, self.pictures.len()),
+        };
+        let Ok(mut kept) = self.order.lock() else { return Arc::new(make()) };
+        match &*kept {
+            Some((of, order)) if *of == epoch => Arc::clone(order),
+            _ => {
+                let order = Arc::new(make());
+                *kept = Some((epoch, Arc::clone(&order)));
+                order
+            }
+        }
     }
 
     fn view(&self, source: Source<'_>, draw: Draw, out: &mut [f32]) {
@@ -259,6 +297,11 @@ fn check(dataset: &Dataset, options: &LoaderOptions) -> Result<()> {
     if *batch == 0 {
         return Err(Error::setting("batch", batch, "a batch needs at least one picture"));
     }
+    let (part, parts) = options.part;
+    if part >= parts || !batch.is_multiple_of(parts) {
+        let why = format!("part {part} of {parts} needs a batch that {parts} divides");
+        return Err(Error::setting("batch_size", batch, why));
+    }
     if *batch > dataset.len() {
         let (path, found) = (dataset.path().to_owned(), dataset.len());
         return Err(Error::BatchTooLarge { batch: *batch, path, found });
@@ -279,6 +322,58 @@ fn check(dataset: &Dataset, options: &LoaderOptions) -> Result<()> {
 enum Pictures {
     Decoded { pixels: Vec<u8>, places: Vec<Place>, channels: usize },
     OnDisk(Dataset),
+    Streamed { dataset: Dataset, streams: Streams, reading: Mutex<Reading> },
+}
+
+/// The window that is used, and the one that is being read meanwhile.
+#[derive(Default)]
+struct Reading {
+    at: Option<(u64, usize)>,
+    held: Arc<Held>,
+    next: Option<((u64, usize), JoinHandle<Result<Held>>)>,
+}
+
+impl Reading {
+    /// Makes a window the one that is used, and begins to read the one behind it.
+    fn turn_to(&mut self, shared: &Shared, data: &Dataset, streams: &Streams, epoch: u64, window: usize) -> Result<()> {
+        let wanted = (epoch, window);
+        if self.at == Some(wanted) {
+            return Ok(());
+        }
+        self.at = None;
+        self.held = Arc::default(); // before the next is complete, so that no third is held
+        let read_ahead = match self.next.take() {
+            Some((of, thread)) if of == wanted => Some(thread.join().map_err(|_| Error::Thread("reader"))??),
+            Some((_, thread)) => {
+                let _ = thread.join();
+                None
+            }
+            None => None,
+        };
+        let reads = |(epoch, window): (u64, usize)| streams.reads(&shared.order(epoch), window, shared.options.part);
+        self.held = Arc::new(match read_ahead {
+            Some(held) => held,
+            None => read_window(data, &reads(wanted))?,
+        });
+        self.at = Some(wanted);
+        let behind = if window + 1 < streams.windows() { (epoch, window + 1) } else { (epoch + 1, 0) };
+        let (data, numbers) = (data.clone(), reads(behind));
+        let read = move || read_window(&data, &numbers);
+        let thread = std::thread::Builder::new().name("byol-reader".into()).spawn(read);
+        self.next = Some((behind, thread.map_err(|_| Error::Thread("reader"))?));
+        Ok(())
+    }
+}
+
+/// Reads pictures, undecoded, in the order of their files.
+fn read_window(data: &Dataset, numbers: &[u32]) -> Result<Held> {
+    let mut held = Held::with_capacity(numbers.len());
+    for &number in numbers {
+        if let Some(bytes) = data.encoded(number as usize)? {
+            held.insert(number, bytes);
+        }
+    }
+    Ok(held)
 }
 
 struct Place {
@@ -288,6 +383,11 @@ struct Place {
 }
 
 impl Pictures {
+    fn streamed(dataset: &Dataset, batch: usize, window: usize) -> Pictures {
+        let streams = Streams::new(&dataset.runs(), batch, window);
+        Pictures::Streamed { dataset: dataset.clone(), streams, reading: Mutex::default() }
+    }
+
     fn read(dataset: &Dataset, channels: usize, memory: u64) -> Result<Pictures> {
         // Sizes are known only after decoding, so a few pictures from all over speak for the rest.
         let sample = dataset.len().min(32);
@@ -325,7 +425,7 @@ impl Pictures {
     fn len(&self) -> usize {
         match self {
             Pictures::Decoded { places, .. } => places.len(),
-            Pictures::OnDisk(dataset) => dataset.len(),
+            Pictures::OnDisk(dataset) | Pictures::Streamed { dataset, .. } => dataset.len(),
         }
     }
 
@@ -337,11 +437,33 @@ impl Pictures {
                 let pixels = &pixels[offset..][..width * height * channels];
                 Ok(then(Source { pixels, channels: *channels, width, height }))
             }
-            Pictures::OnDisk(dataset) => {
-                let picture = dataset.picture(index)?;
+            Pictures::OnDisk(_) | Pictures::Streamed { .. } => {
+                let picture = self.picture(index)?;
                 let pixels = picture.view().packed(wanted)?;
                 let (width, height) = (picture.width, picture.height);
                 Ok(then(Source { pixels: &pixels, channels: wanted, width, height }))
+            }
+        }
+    }
+}
+
+impl Pictures {
+    fn picture(&self, index: usize) -> Result<Picture> {
+        match self {
+            Pictures::Streamed { dataset, reading, .. } => {
+                let held = reading.lock().map_err(|_| Error::Thread("loader"))?.held.clone();
+                Ok(match held.get(&(index as u32)) {
+                    Some(bytes) => dataset.decode(index, bytes)?,
+                    // It lies in memory anyway.
+                    None => dataset.picture(index)?,
+                })
+            }
+            Pictures::OnDisk(dataset) => Ok(dataset.picture(index)?),
+            Pictures::Decoded { pixels, places, channels } => {
+                let Place { offset, width, height } = places[index];
+                let (width, height) = (width as usize, height as usize);
+                let pixels = pixels[offset..][..width * height * channels].to_vec();
+                Ok(Picture { channels: *channels, width, height, pixels })
             }
         }
     }

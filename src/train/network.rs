@@ -8,6 +8,7 @@
 //!
 //! The other walker of the same graph is the ONNX writer in `byol-model`.
 
+use crate::c10d::{self, Group};
 use crate::error::{Error, Result};
 use crate::network_tensor;
 use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
@@ -38,11 +39,12 @@ pub struct Network {
 #[derive(Debug)]
 pub struct Lane {
     pub(crate) plan: Arc<Plan>,
-    parameters: Vec<Tensor>,  // as plan.parameters; leaves that share the network's values
-    running: Vec<Tensor>,     // as plan.buffers; views of the network's buffers
-    batch: Vec<Tensor>,       // as plan.buffers; views of `statistics`
-    statistics: Tensor,       // [running statistics]
-    gradient: Option<Tensor>, // [parameters], bound by the first backward pass
+    parameters: Vec<Tensor>,   // as plan.parameters; leaves that share the network's values
+    running: Vec<Tensor>,      // as plan.buffers; views of the network's buffers
+    batch: Vec<Tensor>,        // as plan.buffers; views of `statistics`
+    statistics: Tensor,        // [running statistics]
+    gradient: Option<Tensor>,  // [parameters], bound by the first backward pass
+    ranks: Option<Arc<Group>>, // BatchNorm's statistics are those of all ranks' batches
 }
 
 /// Where everything lies; shared by a network and its lanes.
@@ -127,6 +129,11 @@ impl Network {
         &self.values
     }
 
+    /// All that the network is made of: the values and the running statistics, each flat.
+    pub(crate) fn flat(&self) -> [&Tensor; 2] {
+        [&self.values, &self.buffers]
+    }
+
     /// Number of the [`values`](Self::values) that are weights: what decays and adapts.
     pub fn weight_count(&self) -> i64 {
         self.plan.weights
@@ -189,6 +196,7 @@ impl Network {
             batch: plan.buffers.iter().map(|slot| slot.view(&statistics)).collect::<Result<_>>()?,
             statistics,
             gradient: None,
+            ranks: None,
             plan: Arc::clone(plan),
         })
     }
@@ -286,6 +294,9 @@ impl Lane {
                     Mode::Eval => (&self.running, false),
                 };
                 let [mean, var] = [0, 1].map(|n| step.buffers.get(n).map(|&i| &statistics[i]));
+                if training && let (Some(ranks), Some(mean), Some(var)) = (&self.ranks, mean, var) {
+                    return ranks.batch_norm(input(0)?, [parameter(0), parameter(1)], [mean, var], eps);
+                }
                 input(0)?.f_batch_norm(parameter(0), parameter(1), mean, var, training, 1.0, eps, true)?
             }
             Op::Linear { .. } => input(0)?.f_linear(weight()?, parameter(1))?,
@@ -335,6 +346,32 @@ impl Lane {
             self.gradient = Some(flat);
         }
         self.gradient.as_mut().ok_or(Error::Thread("gradient"))
+    }
+
+    /// BatchNorm sees the batches of all ranks from now on.
+    pub(crate) fn exchange_statistics(&mut self, ranks: &Arc<Group>) {
+        self.ranks = Some(Arc::clone(ranks));
+    }
+
+    /// The flat gradient, bound before any backward pass.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(crate) fn bind_gradient(&mut self) -> Result<&Tensor> {
+        if self.gradient.is_none() {
+            let total = self.plan.parameters.iter().map(Slot::len).sum::<i64>();
+            let flat = Tensor::f_zeros([total], (Kind::Float, self.plan.device))?;
+            for (slot, leaf) in self.plan.parameters.iter().zip(&self.parameters) {
+                c10d::bind_gradient(leaf, &slot.view(&flat)?)?;
+            }
+            self.gradient = Some(flat);
+        }
+        self.gradient.as_ref().ok_or(Error::Thread("gradient"))
+    }
+
+    /// Every parameter's leaf, with where its gradient begins and how long it is.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (i64, i64, &Tensor)> {
+        self.plan.parameters.iter().zip(&self.parameters).map(|(slot, leaf)| (slot.start, slot.len(), leaf))
     }
 
     /// Sets the gradient to zero.

@@ -13,6 +13,8 @@
 use crate::byol::{Byol, Options, Predefined, Reading};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{OnCollapse, RunConfig};
+use crate::device::Choice;
+use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
@@ -20,7 +22,7 @@ use crate::metrics::{self, Line, Metrics};
 use crate::probe::Probe;
 use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
 use crate::tensorboard::{self, EventFile};
-use crate::{device, network};
+use crate::{device, network, profile};
 use byol_model::dataset::{Dataset, Split};
 use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig, Norm};
 use byol_model::mlp::mlp;
@@ -169,25 +171,73 @@ pub fn pretrain(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    run(config, folder, start, observer, stop, None)
+}
+
+/// As [`pretrain`], together with other ranks: each takes its part of every batch, and rank 0 alone has a run folder,
+/// an observer that hears, and a checkpoint. All end when one does.
+///
+/// # Errors
+/// As [`pretrain`]; [`Error::Ranks`] names a rank that was lost.
+pub fn pretrain_with(
+    ranks: &Ranks,
+    config: &RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let outcome = run(config, folder, start, observer, stop, Some(ranks));
+    outcome.and_then(|outcome| ranks.finish().map(|()| outcome)).map_err(|error| ranks.explain(error))
+}
+
+fn run(
+    config: &RunConfig,
+    folder: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    ranks: Option<&Ranks>,
+) -> Result<Outcome> {
     config.check()?;
-    check_folder(folder, start)?;
+    let first = ranks.is_none_or(|ranks| ranks.rank() == 0);
+    let mut silent = Silent;
+    let observer: &mut dyn Observer = if first { observer } else { &mut silent };
+    if first {
+        check_folder(folder, start)?;
+    }
     let data = open_data(config)?;
     observer.on_message(&format!("Data: {}.", data.describe()));
     let mut config = resolve(config, &data)?;
     let plan = config.plan(data.len())?;
     let (encoder, file) = encoder(&mut config, folder, start, observer)?;
     let config = &config;
-    let found = device::open(config.device)?;
+    let found = match ranks {
+        Some(ranks) => open_device_of(ranks, config.device)?,
+        None => device::open(config.device)?,
+    };
     observer.on_message(&found.sentence);
+    if let Some(ranks) = ranks {
+        observer.on_message(&ranks.describe());
+        same_run(ranks, config, data.len())?;
+    }
 
     let checkpoint = match start {
-        Start::Resume => Some(load_checkpoint(config, folder, data.len())?),
-        Start::Fresh | Start::Overwrite => None,
+        Start::Resume if first => Some(load_checkpoint(config, folder, data.len())?),
+        Start::Fresh | Start::Overwrite | Start::Resume => None,
     };
-    let threads = if config.threads == 0 { available_threads() } else { config.threads };
+    let threads = match (config.threads, ranks) {
+        (0, ranks) => (available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
+        (threads, _) => threads,
+    };
     let mut byol = create(config, encoder, found.device, threads)?;
-    let mut loader = Loader::new(&data, loader_options(config, threads)?)?;
-    let evaluation = if config.evaluation_epochs > 0.0 {
+    let mut options = loader_options(config, threads)?;
+    if let Some(ranks) = ranks {
+        options.part = (ranks.rank(), ranks.count());
+        options.memory /= ranks.local().1 as u64;
+    }
+    let mut loader = Loader::new(&data, options)?;
+    let evaluation = if first && config.evaluation_epochs > 0.0 {
         Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?
     } else {
         None
@@ -201,10 +251,12 @@ pub fn pretrain(
         _ => None,
     };
 
-    prepare_folder(folder, start)?;
-    byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
-    if let Some(file) = file {
-        byol_model::file::write_atomic(&folder.join(ARCHITECTURE_FILE), &file)?;
+    if first {
+        prepare_folder(folder, start)?;
+        byol_model::file::write_atomic(&folder.join(RUN_FILE), config.to_toml()?.as_bytes())?;
+        if let Some(file) = file {
+            byol_model::file::write_atomic(&folder.join(ARCHITECTURE_FILE), &file)?;
+        }
     }
     let mut done = 0;
     if let Some(checkpoint) = checkpoint {
@@ -227,17 +279,21 @@ pub fn pretrain(
             ));
         }
     }
-    let mut metrics = Metrics::open(&folder.join(METRICS_FILE), done)?;
-    let mut events = if config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
+    if let Some(ranks) = ranks {
+        byol.join(ranks)?;
+        done = ranks.number_from_first(done as u64)? as usize;
+    }
+    let mut metrics = if first { Some(Metrics::open(&folder.join(METRICS_FILE), done)?) } else { None };
+    let mut events = if first && config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
     let mut tell = |line: &Line| {
-        metrics.write(line)?;
+        metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(line))?;
         events.as_mut().map_or(Ok(()), |events| events.line(line))
     };
     let reported =
         |step: usize| found.device == Device::Cpu || step.is_multiple_of(CUDA_REPORT_STEPS) || step == plan.steps;
     let mut sentinel = Sentinel::new((1..=plan.steps).filter(|&step| reported(step)).count());
     // What an interrupted run had seen counts too.
-    for line in metrics::read(&folder.join(METRICS_FILE))? {
+    for line in if first { metrics::read(&folder.join(METRICS_FILE))? } else { Vec::new() } {
         if let (Some(spread), Some(cosine), Some(effective_rank)) =
             (line.embedding_std, line.cosine, line.effective_rank)
         {
@@ -248,6 +304,14 @@ pub fn pretrain(
     let epoch_of = |step: usize| (step * config.accumulate) as f64 / plan.batches_per_epoch as f64;
     let save = |byol: &Byol, probe: Option<&Probe>, step: usize| -> Result<PathBuf> {
         let path = folder.join(CHECKPOINT_FILE);
+        if let Some(ranks) = ranks {
+            for (name, network) in byol.networks() {
+                ranks.agree(name, network.values())?;
+            }
+        }
+        if !first {
+            return Ok(path);
+        }
         let (mut tensors, optimizer_steps) = byol.state()?;
         // A loss is told one step late: what it says about is already in the weights.
         if tensors.values().any(|t| t.data.iter().any(|v| !v.is_finite())) {
@@ -273,8 +337,13 @@ pub fn pretrain(
 
     let (mut loss, mut knn, mut accuracy) = (None, None, None);
     let mut clock = Clock::new(config.pictures_per_step());
+    // Ranks stop together: after each report all know whether one of them was asked to.
+    let mut stopping = stop.load(Ordering::Relaxed);
+    if let Some(ranks) = ranks {
+        stopping = ranks.sum([f64::from(u8::from(stopping))])? != [0.0];
+    }
     while done < plan.steps {
-        if stop.load(Ordering::Relaxed) {
+        if stopping || (ranks.is_none() && stop.load(Ordering::Relaxed)) {
             let checkpoint = save(&byol, probe.as_ref(), done)?;
             observer.on_checkpoint(done, &checkpoint);
             return Ok(Outcome::Interrupted { step: done, checkpoint });
@@ -283,10 +352,14 @@ pub fn pretrain(
         let (learning_rate, tau) = (plan.learning_rate.at(done), plan.tau.at(done));
         let mut readings = Vec::with_capacity(config.accumulate);
         for batch in done * config.accumulate..(done + 1) * config.accumulate {
+            let span = profile::span("load");
             let batch = loader.batch(batch as u64)?;
+            drop(span);
+            let span = profile::span("upload");
             let shape = byol.encoder().graph().input_shape();
             let view = |values: &[f32]| network::input(values, shape, found.device);
             let (first, second) = (view(&batch.first)?, view(&batch.second)?);
+            drop(span);
             let share = 1.0 / config.accumulate as f64;
             let reading = byol.learn(first, second, share)?;
             if let Some(probe) = &mut probe {
@@ -305,7 +378,17 @@ pub fn pretrain(
         // What it said.
         let last = done == plan.steps;
         if reported(done) {
-            let (now, embeddings) = summarise(&readings)?;
+            let _span = profile::span("report");
+            let (mut now, mut embeddings) = summarise(&readings)?;
+            if let Some(ranks) = ranks {
+                let asked = f64::from(u8::from(stop.load(Ordering::Relaxed)));
+                let EmbeddingStatistics { spread, cosine, effective_rank } = embeddings;
+                let sums = ranks.sum([now, spread, cosine, effective_rank, asked])?;
+                // The loss is that of the whole batch; how embeddings spread is the mean of the ranks' parts.
+                let [mean, spread, cosine, effective_rank, asked] = sums.map(|sum| sum / ranks.count() as f64);
+                (now, stopping) = (mean, asked > 0.0);
+                embeddings = EmbeddingStatistics { spread, cosine, effective_rank };
+            }
             if !now.is_finite() {
                 return Err(Error::Diverged { step: done, loss: now, learning_rate });
             }
@@ -324,7 +407,7 @@ pub fn pretrain(
             };
             tell(&Line::step(&report))?;
             observer.on_step(&report);
-            if sentinel.observe(&embeddings) == Signal::Collapsed && !warned {
+            if first && sentinel.observe(&embeddings) == Signal::Collapsed && !warned {
                 let collapse = sentinel::collapsed(config, done, plan.steps, &embeddings);
                 match config.on_collapse {
                     OnCollapse::Stop => return Err(collapse),
@@ -339,6 +422,7 @@ pub fn pretrain(
         if let Some(evaluation) = &evaluation
             && (due(plan.evaluate_every) || last)
         {
+            let _span = profile::span("monitors");
             clock.pause(|| -> Result<()> {
                 let judged = evaluation.features(|pictures| features(&byol, pictures, found.device))?;
                 let queries = judged.queries();
@@ -359,12 +443,14 @@ pub fn pretrain(
             })?;
         }
         if due(plan.checkpoint_every) || last {
+            let span = profile::span("checkpoint");
             let path = clock.pause(|| save(&byol, probe.as_ref(), done))?;
+            drop(span);
             observer.on_checkpoint(done, &path);
         }
     }
 
-    let encoder = export(config, &byol, folder, done, data.len())?;
+    let encoder = if first { export(config, &byol, folder, done, data.len())? } else { folder.join(ENCODER_FILE) };
     Ok(Outcome::Finished(Summary {
         steps: done,
         epochs: epoch_of(done),
@@ -374,6 +460,39 @@ pub fn pretrain(
         images_per_second: clock.overall(),
         encoder,
     }))
+}
+
+/// A rank's own CUDA device, where CUDA is there and none was named.
+fn open_device_of(ranks: &Ranks, choice: Choice) -> Result<device::Found> {
+    match (choice, device::open(choice)?) {
+        (Choice::Auto, found) if found.device != Device::Cpu => device::open(Choice::Cuda(ranks.local().0)),
+        (_, found) => Ok(found),
+    }
+}
+
+/// Refuses ranks that would not train the same.
+fn same_run(ranks: &Ranks, config: &RunConfig, pictures: usize) -> Result<()> {
+    let count = ranks.count();
+    let divides = config.batch_size.is_multiple_of(count);
+    let text = serde_json::to_string(config).map_err(|e| Error::setting("run file", "this run", e.to_string()))?;
+    let of_first: RunConfig = serde_json::from_str(&ranks.text_from_first(&text)?)
+        .map_err(|e| Error::setting("run file", "rank 0's", e.to_string()))?;
+    let pictures_of_first = ranks.number_from_first(pictures as u64)? as usize;
+    if !divides {
+        let why = format!("is the batch of all ranks together, so {count} ranks must divide it");
+        return Err(Error::setting("batch_size", config.batch_size, why));
+    }
+    if pictures != pictures_of_first {
+        let why = format!("there are {pictures} pictures, but rank 0 has {pictures_of_first}");
+        return Err(Error::Data { path: config.data.path.clone(), why });
+    }
+    config.check_resumable(&of_first).map_err(|error| match error {
+        Error::Changed { key, recorded, found } => {
+            let why = format!("{key} is {found} on rank {} and {recorded} on rank 0", ranks.rank());
+            Error::Ranks { why }
+        }
+        other => other,
+    })
 }
 
 /// The training part of the data, or its first pictures.
@@ -469,9 +588,11 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         views: config.views()?,
         single: false,
         batch: config.batch_size,
+        part: (0, 1),
         seed: config.seed,
         threads,
         memory: loader::MEMORY,
+        window: config.data.shuffle_window,
     })
 }
 
