@@ -126,7 +126,9 @@ fn vectors() -> (String, Head) {
         writeln!(out, "packed {i} {}", bytes.iter().map(|&v| i32::from(v)).sum::<i32>()).expect("a string");
     }
     let trainer = Trainer::new(n, Some(encoder.sha256().to_string())).expect("a trainer");
-    NAMES.iter().for_each(|name| drop(trainer.add_class(name).expect("a class")));
+    for name in NAMES {
+        trainer.add_class(name).expect("a class");
+    }
     trainer.add(features.values.view(), labels).expect("examples");
     let taught = trainer.fit(&FitOptions::default(), &Cancel::new(), None).expect("a head");
     opinion(&mut out, "taught", &taught, &features);

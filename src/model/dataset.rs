@@ -422,13 +422,14 @@ impl Dataset {
     /// # Errors
     /// As [`Picture::open`].
     pub fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        let (row, limit) = (self.rows[index], self.limits.max_file_bytes);
+        let (row, limit) = (self.rows.at(index), self.limits.max_file_bytes);
+        let list = |e: io::Error| Error::Io { action: "read", path: self.path.clone(), source: e };
         match &self.source {
             Source::Idx { .. } => Ok(None),
-            Source::Files(files) => file::read(&files[row], limit).map(Some),
+            Source::Files(files) => file::read(&path_of(files.get(row).map_err(list)?.name), limit).map(Some),
             Source::Tar { shards, members } => {
-                let member = &members[row];
-                member.read(&shards[member.shard as usize], limit).map(Some)
+                let member: Member = members.get(row).map_err(list)?.into();
+                member.read(&shards[member.shard], limit).map(Some)
             }
             Source::Parquet(pictures) => pictures.read(row, limit).map(Some),
         }
@@ -443,13 +444,22 @@ impl Dataset {
     }
 
     /// How many consecutive pictures lie in each file that holds many: what is best read front to back.
-    pub fn runs(&self) -> Vec<usize> {
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the list of a tar file's members cannot be read.
+    pub fn runs(&self) -> Result<Vec<usize>> {
         let mut runs = Vec::new();
         let mut last = None;
-        for &row in self.rows.iter() {
+        for row in (0..self.len()).map(|index| self.rows.at(index)) {
             let file = match &self.source {
                 Source::Idx { .. } | Source::Files(_) => 0,
-                Source::Tar { members, .. } => members[row].shard as usize,
+                Source::Tar { members, .. } => {
+                    let member: Member = members
+                        .get(row)
+                        .map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?
+                        .into();
+                    member.shard
+                }
                 Source::Parquet(pictures) => pictures.shard_of(row),
             };
             match runs.last_mut() {
@@ -458,7 +468,7 @@ impl Dataset {
             }
             last = Some(file);
         }
-        runs
+        Ok(runs)
     }
 
     /// The pictures at `rows`, in that order.

@@ -114,7 +114,7 @@ impl Loader {
             .build()
             .map_err(|e| Error::setting("threads", options.threads, e.to_string()))?;
         let pictures = match options.window {
-            Some(window) => Pictures::streamed(dataset, options.batch, window),
+            Some(window) => Pictures::streamed(dataset, options.batch, window)?,
             None => pool.install(|| Pictures::read(dataset, options.channels, options.memory))?,
         };
         let (spare, canvases) = (Mutex::default(), Mutex::default());
@@ -325,12 +325,15 @@ enum Pictures {
     Streamed { dataset: Dataset, streams: Streams, reading: Mutex<Reading> },
 }
 
+/// Number of the epoch, and of the window in it.
+type Window = (u64, usize);
+
 /// The window that is used, and the one that is being read meanwhile.
 #[derive(Default)]
 struct Reading {
-    at: Option<(u64, usize)>,
+    at: Option<Window>,
     held: Arc<Held>,
-    next: Option<((u64, usize), JoinHandle<Result<Held>>)>,
+    next: Option<(Window, JoinHandle<Result<Held>>)>,
 }
 
 impl Reading {
@@ -383,9 +386,9 @@ struct Place {
 }
 
 impl Pictures {
-    fn streamed(dataset: &Dataset, batch: usize, window: usize) -> Pictures {
-        let streams = Streams::new(&dataset.runs(), batch, window);
-        Pictures::Streamed { dataset: dataset.clone(), streams, reading: Mutex::default() }
+    fn streamed(dataset: &Dataset, batch: usize, window: usize) -> Result<Pictures> {
+        let streams = Streams::new(&dataset.runs()?, batch, window);
+        Ok(Pictures::Streamed { dataset: dataset.clone(), streams, reading: Mutex::default() })
     }
 
     fn read(dataset: &Dataset, channels: usize, memory: u64) -> Result<Pictures> {
