@@ -1779,7 +1779,7 @@ BYOL_API void byol_head_info_init(struct byol_head_info *info, size_t size);
  * Reads a head from a file (safetensors), whose path is in UTF-8, and checks every part of it.
  *
  * Ownership: close the handle with byol_head_close at any time. Threads: any.
- * Errors: NULL_POINTER, INVALID_ARG, NOT_FOUND, IO, CORRUPT, NEWER_FORMAT. @since 0.1.0
+ * Errors: NULL_POINTER, INVALID_ARG, NOT_FOUND, IO, LIMIT, CORRUPT, NEWER_FORMAT, NO_MEMORY. @since 0.1.0
  */
 BYOL_API BYOL_NODISCARD byol_status byol_head_load(const char *path, struct byol_head *head, struct byol_error *error);
 
