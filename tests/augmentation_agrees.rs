@@ -325,6 +325,7 @@ fn options(channels: usize, size: usize, batch: usize) -> LoaderOptions {
         std: vec![0.25; channels],
         views: ViewsConfig::paper(),
         single: false,
+        numbers_only: false,
         batch,
         part: (0, 1),
         seed: 11,

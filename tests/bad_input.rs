@@ -130,6 +130,7 @@ fn what_a_picture_becomes_follows_the_stated_rule() {
         std: vec![1.0; channels],
         views: views.clone(),
         single: true,
+        numbers_only: false,
         batch: 1,
         seed: 0,
         threads: 1,

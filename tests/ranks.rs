@@ -1,5 +1,5 @@
 //! Many ranks train what one process trains, and end together when one is lost. Ranks are processes of the command
-//! itself, launched as torchrun launches them; `tests/torchrun.sh` does it with torchrun.
+//! itself, launched as torchrun launches them; `tests/ranks.sh` does it with torchrun.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -44,7 +44,10 @@ warmup = "10%"
 
 fn byol(folder: &Path, more: &[&str]) -> Command {
     let file = folder.with_extension("toml");
-    std::fs::write(&file, RUN).unwrap();
+    // A test's own run file stays.
+    if !file.exists() {
+        std::fs::write(&file, RUN).unwrap();
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_byol"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["pretrain", "--config"]).arg(file);
     command.arg("--out").arg(folder).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -173,6 +176,92 @@ fn a_step_of_two_and_of_four_ranks_is_that_of_one_process_up_to_rounding() {
         found.sort_by(f64::total_cmp);
         println!("{ranks} ranks: a step is apart by {found:?} of itself");
         assert!(found[2] < ROUNDING, "{ranks} ranks: {found:?}");
+    }
+}
+
+/// A run file with another encoder, and what else is to change.
+fn run_file(folder: &Path, encoder: &str, change: [&str; 2]) {
+    let (before, rest) = RUN.split_once("[encoder]").unwrap();
+    let rest = &rest[rest.find("[projector]").unwrap()..];
+    let text = format!("{before}[encoder]\n{encoder}\n{rest}").replace(change[0], change[1]);
+    std::fs::write(folder.with_extension("toml"), text).unwrap();
+}
+
+#[test]
+fn encoders_of_the_zoo_with_all_that_watches_a_run_are_trained_alike_by_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, encoder, more) in [
+        ("xresnet", "name = \"xresnet18\"\nwidth = 8\nstem = \"small-stride2\"", &["--activation-checkpoints"][..]),
+        ("group", "name = \"resnet18\"\nwidth = 8\nblocks = [1, 1]\nnorm = \"group\"\nstem = \"small-stride2\"", &[]),
+        ("efficientnet", "name = \"efficientnet_b0\"\nwidth = 8\nstem = \"small\"\nnorm = \"sync-batch\"", &[]),
+    ] {
+        let [one, two] = ["1", "2"].map(|ranks| folder.path().join(format!("{name}{ranks}")));
+        for path in [&one, &two] {
+            run_file(path, &format!("{encoder}\nchannels = 1\nimage_size = 28"), ["", ""]);
+        }
+        train(1, &one, more);
+        train(2, &two, more);
+        let [a, b] = [losses(&one), losses(&two)];
+        assert_eq!((a.len(), b.len()), (50, 50), "{name}");
+        let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let weights = difference(&one, &two);
+        println!("{name}: losses apart by at most {apart:.1e}, weights by {weights:.1e} of their norm");
+        assert!(apart < TOLERANCE && weights < TOLERANCE, "{name}: {apart} {weights}");
+        // Rank 0 watches as one process does.
+        let lines = metrics::read(&two.join("metrics.jsonl")).unwrap();
+        assert!(lines.iter().any(|line| line.probe.is_some()) && lines.iter().any(|line| line.knn.is_some()), "{name}");
+        let events = std::fs::read_dir(&two).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        assert_eq!(events.filter(|name| name.starts_with("events.out.tfevents.")).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn ranks_that_stream_train_what_one_process_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    std::fs::create_dir(&shards).unwrap();
+    let data = byol_model::dataset::Dataset::open(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/fashion-mnist"),
+        byol_model::dataset::Split::Train,
+    )
+    .unwrap();
+    for shard in 0..4 {
+        let mut archive = tar::Builder::new(std::fs::File::create(shards.join(format!("{shard}.tar"))).unwrap());
+        for index in shard * 80..(shard + 1) * 80 {
+            let picture = data.picture(index).unwrap();
+            let gray = image::GrayImage::from_raw(28, 28, picture.pixels).unwrap();
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            gray.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            let bytes = bytes.into_inner();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, format!("{index:06}.png"), &bytes[..]).unwrap();
+        }
+        archive.into_inner().unwrap();
+    }
+    let data = shards.to_str().unwrap();
+    let more = ["--data", data, "--shuffle-window", "96"];
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    train(1, &one, &more);
+    train(2, &two, &more);
+    assert_eq!(losses(&two).len(), 50);
+    assert!(difference(&one, &two) < TOLERANCE, "{}", difference(&one, &two));
+}
+
+#[test]
+fn a_collapse_ends_all_ranks_with_its_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Without a predictor and with a target that is the online network, nothing holds embeddings apart.
+    let encoder =
+        "stem = \"small-stride2\"\nwidth = 8\nblocks = [1, 1]\nchannels = 1\nimage_size = 28\npool = \"grid2\"";
+    run_file(&run, encoder, ["[predictor]\nhidden = 32", "[predictor]\nlayers = 0"]);
+    let more = ["--tau", "0", "--optimizer", "sgd", "--learning-rate", "2", "--steps", "300"];
+    let ended = outputs(launch(2, &run, &more, |_| &[]));
+    for output in &ended {
+        assert_eq!(output.status.code(), Some(1), "{}", text(output));
+        assert!(text(output).contains("collapse"), "{}", text(output));
     }
 }
 

@@ -54,6 +54,7 @@ fn loader(data: &Dataset, rank: usize) -> Loader {
         std: vec![1.0; 3],
         views: ViewsConfig { first: Vec::new(), second: Vec::new() },
         single: false,
+        numbers_only: false,
         batch: BATCH,
         part: (rank, RANKS),
         seed: 5,

@@ -32,6 +32,14 @@ def models():
     yield "vit_tiny_patch16", 64, timm.create_model("vit_tiny_patch16_224", img_size=64), []
     yield "vit_tiny_patch4", 32, timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4), []
     yield "convnext_tiny", 64, timm.create_model("convnext_tiny"), []
+    # torchvision's own names and shapes.
+    yield "efficientnet_b0", 64, v.efficientnet_b0(), []
+    yield "efficientnet_b2", 64, v.efficientnet_b2(), []
+    yield "convnext_tiny", 64, v.convnext_tiny(), []
+    yield "vit_base_patch16", 64, v.vit_b_16(image_size=64), []
+    # A position embedding of another picture size, resampled as the library does it itself.
+    for before in (32, 48, 224):
+        yield "vit_tiny_patch16", 64, (timm.create_model("vit_tiny_patch16_224", img_size=before), 64), []
 
 
 def perturb(model):
@@ -48,6 +56,12 @@ def features(model, x, flags):
     """What the library computes before its classifier."""
     model = model.double().eval()
     with torch.no_grad():
+        if hasattr(model, "conv_proj"):
+            model.heads = torch.nn.Identity()
+            return model(x)
+        if hasattr(model, "avgpool") and hasattr(model, "classifier"):
+            model.classifier = torch.nn.Sequential(*(m for m in model.classifier if not isinstance(m, torch.nn.Linear)))
+            return model(x).flatten(1)
         if hasattr(model, "forward_head"):
             if "catavgmax" in flags:
                 maps = model.forward_features(x)
@@ -70,12 +84,19 @@ def main():
     torch.manual_seed(0)
     weights, file = folder / "weights.safetensors", folder / "encoder.onnx"
     for name, size, model, flags in models():
+        resized = isinstance(model, tuple)
+        if resized:
+            model, to = model
         perturb(model)
         save_file(model.state_dict(), str(weights))
-        classifier = [n for n in model.state_dict() if n.split(".")[0] in ("fc", "classifier", "head") and "norm" not in n]
+        classifier = [n for n in model.state_dict() if n.split(".")[0] in ("fc", "classifier", "head", "heads")
+                      and "norm" not in n and n not in ("classifier.0.weight", "classifier.0.bias")]
         stem = [] if name.startswith("vit") else ["--stem", "standard"]
         said = byol("export", "--encoder", name, "--image-size", size, *stem, *flags, "--weights", weights, "-o", file)
         assert classifier and all(n in said.stderr for n in classifier), (classifier, said.stderr)
+        if resized:
+            assert "position embedding was resampled" in said.stderr, said.stderr
+            model.set_input_size(img_size=to)
         onnx.checker.check_model(onnx.load(str(file)), full_check=True)
         pictures = [Image.open(p).convert("RGB").resize((size, size)) for p in sorted((ROOT / "tests/data/photos").glob("*.jpg"))]
         pixels = np.stack([np.asarray(p) for p in pictures])
@@ -91,7 +112,7 @@ def main():
     # The last file's tensors in another network, and without one of its own.
     message = byol("export", "--encoder", "resnet18", "--weights", weights, "-o", file, fails=True).stderr
     assert "weights.safetensors" in message and "conv1.weight" in message, message
-    state = model.float().state_dict()
+    state = timm.create_model("convnext_tiny").state_dict()
     del state["stages.2.blocks.4.gamma"]
     save_file(state, str(weights))
     message = byol("export", "--encoder", "convnext_tiny", "--image-size", 64, "--stem", "standard", "--weights", weights,

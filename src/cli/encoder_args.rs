@@ -36,7 +36,8 @@ pub struct EncoderArgs {
     /// catavgmax (timm's order), catmaxavg (fastai's), gem, or grid2 (pooled to 2 x 2 and flattened; any number).
     #[arg(long)]
     pub pool: Option<Pool>,
-    /// Normalisation: batch, sync-batch (over all processes) or group (with standardised weights, for small batches).
+    /// Normalisation: batch (over the batch of all ranks; sync-batch is the same) or group (with standardised weights, for
+    /// small batches).
     #[arg(long)]
     pub norm: Option<Norm>,
     /// Stages of a ResNet whose pooled maps are the features, e.g. 3,4; the last by default.

@@ -9,6 +9,7 @@ use byol_train::distributed::{Limits, Ranks};
 use byol_train::launch::Launch;
 use byol_train::optimizer::Kind;
 use byol_train::plot::{plot_run, read_metrics};
+use byol_train::precision::Precision;
 use byol_train::preset;
 use byol_train::pretrain::{
     EvaluationReport, METRICS_FILE, Observer, Outcome, RUN_FILE, Start, StepReport, pretrain, pretrain_with,
@@ -144,6 +145,9 @@ struct TrainingArgs {
     /// Stream tar or Parquet files front to back and shuffle within so many pictures, instead of all.
     #[arg(long, value_name = "PICTURES")]
     shuffle_window: Option<usize>,
+    /// Keep all pictures in the device's memory, and make the views there: for a GPU whose CPUs do not keep up.
+    #[arg(long, conflicts_with = "shuffle_window")]
+    views_on_device: bool,
     /// A checkpoint every so many epochs.
     #[arg(long, value_name = "EPOCHS")]
     checkpoint_epochs: Option<f64>,
@@ -159,6 +163,9 @@ struct TrainingArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long)]
     device: Option<Choice>,
+    /// float32, tf32 (CUDA only) or bf16 (weights stay float32); by default TF32 on CUDA, float32 on the CPU.
+    #[arg(long, value_name = "NAME")]
+    precision: Option<Precision>,
     /// CPU threads; all that this process may use by default.
     #[arg(long)]
     threads: Option<usize>,
@@ -221,11 +228,13 @@ impl TrainingArgs {
         if self.shuffle_window.is_some() {
             config.data.shuffle_window = self.shuffle_window;
         }
+        config.data.on_device |= self.views_on_device;
         set(&self.checkpoint_epochs, &mut config.checkpoint_epochs);
         set(&self.evaluation_epochs, &mut config.evaluation_epochs);
         set(&self.on_collapse, &mut config.on_collapse);
         config.activation_checkpoints |= self.activation_checkpoints;
         set(&self.device, &mut config.device);
+        set(&self.precision, &mut config.precision);
         set(&self.threads, &mut config.threads);
     }
 }

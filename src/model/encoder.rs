@@ -19,8 +19,8 @@ pub const ARCHITECTURE_FILE: &str = "architecture.onnx";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderConfig {
-    /// A name of [`zoo::names`]; or an ONNX file of your own (`my.onnx`), to which only `channels`, `image_size` and
-    /// synchronised BatchNorm apply.
+    /// A name of [`zoo::names`]; or an ONNX file of your own (`my.onnx`), to which only `channels` and
+    /// `image_size` apply.
     pub name: String,
     /// A safetensors file whose tensors learning begins with, instead of drawn ones.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,21 +129,17 @@ impl EncoderConfig {
     /// As [`onnx_import::load`]; [`Error::Setting`] where the file is another one than before, has
     /// another input, or where a setting does not apply to it.
     pub fn import(&self, path: &Path) -> Result<Imported> {
-        let mut imported = onnx_import::load(path)?;
+        let imported = onnx_import::load(path)?;
         let setting = |key: &str, why: String| Error::Setting { key: format!("encoder.{key}"), why };
         self.check_sha256(path, &sha256_hex(&imported.bytes))?;
         if self.init_weights.is_some() {
             return Err(setting("init_weights", "an ONNX file has its own weights".into()));
-        }
-        if self.norm == Norm::SyncBatch {
-            imported.graph = imported.graph.synchronised();
         }
         let plain = EncoderConfig {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
             channels: self.channels,
             image_size: self.image_size,
-            norm: if self.norm == Norm::SyncBatch { Norm::SyncBatch } else { Norm::Batch },
             ..EncoderConfig::default()
         };
         if *self != plain {

@@ -40,8 +40,9 @@ pub enum Op {
         standardised: bool,
     },
     /// Batch normalisation over maps or vectors. Parameters `weight, bias [channels]`, buffers
-    /// `running_mean, running_var [channels]`. In training: batch statistics, running statistics moved by
-    /// `momentum` (torch's convention: new = (1 - momentum) old + momentum batch).
+    /// `running_mean, running_var [channels]`. In training: statistics of the whole batch, also where many
+    /// processes have a part of it each; running statistics moved by `momentum` (torch's convention: new = (1 - momentum)
+    /// old + momentum batch).
     BatchNorm {
         /// Channels (maps) or features (vectors).
         channels: usize,
@@ -49,8 +50,6 @@ pub enum Op {
         eps: f64,
         /// Share of the batch in the running statistics.
         momentum: f64,
-        /// In training, the statistics are those of all processes' batches together.
-        synchronised: bool,
     },
     /// Group normalisation over maps (Wu & He 2018, arXiv 1803.08494): mean and variance of each example's groups of
     /// neighbouring channels. Parameters `weight, bias [channels]`.
@@ -114,8 +113,7 @@ impl Op {
             Op::Input => "Input",
             Op::Conv2d { standardised: false, .. } => "Conv2d",
             Op::Conv2d { standardised: true, .. } => "StdConv2d",
-            Op::BatchNorm { synchronised: false, .. } => "BatchNorm",
-            Op::BatchNorm { synchronised: true, .. } => "SyncBatchNorm",
+            Op::BatchNorm { .. } => "BatchNorm",
             Op::GroupNorm { .. } => "GroupNorm",
             Op::Linear { .. } => "Linear",
             Op::Relu => "ReLU",
@@ -341,17 +339,6 @@ impl Graph {
             _ => 0,
         };
         n as u64
-    }
-
-    /// The same graph with all its BatchNorms synchronised over processes.
-    #[must_use]
-    pub fn synchronised(mut self) -> Self {
-        for node in &mut self.nodes {
-            if let Op::BatchNorm { synchronised, .. } = &mut node.op {
-                *synchronised = true;
-            }
-        }
-        self
     }
 }
 

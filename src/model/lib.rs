@@ -39,6 +39,7 @@ pub mod shape;
 mod tar_shards;
 pub mod tensor_op;
 mod tiff_palette;
+mod torchvision;
 mod vit;
 pub mod weights;
 mod xresnet;

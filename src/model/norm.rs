@@ -9,18 +9,17 @@ use std::str::FromStr;
 /// Which normalisation. Transformers and ConvNeXt have LayerNorm, which none of these replaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Norm {
-    /// BatchNorm over one process's batch.
+    /// BatchNorm over the whole batch, whatever the number of processes that have a part of it: what others call
+    /// synchronised BatchNorm, which is therefore another name of it.
     #[default]
     Batch,
-    /// BatchNorm over the batches of all processes; the same as [`Norm::Batch`] where there is one.
-    SyncBatch,
     /// GroupNorm of 32 groups, with standardised convolution weights (Qiao et al. 2019, arXiv 1903.10520): needs no
     /// batch, so it is the way out at small ones (BYOL with it: Richemond et al. 2020, arXiv 2010.10241).
     Group,
 }
 
-/// Names in the order of [`Norm`].
-const NAMES: [(&str, Norm); 3] = [("batch", Norm::Batch), ("sync-batch", Norm::SyncBatch), ("group", Norm::Group)];
+/// All names; the first of a normalisation is the one that is written.
+const NAMES: [(&str, Norm); 3] = [("batch", Norm::Batch), ("sync-batch", Norm::Batch), ("group", Norm::Group)];
 
 /// Groups of a GroupNorm (Wu & He 2018); as many as divide the channels where there are fewer.
 const GROUPS: usize = 32;
@@ -29,8 +28,7 @@ impl Norm {
     /// The operator over so many channels. Momentum as in torch; `eps` is the architecture's.
     pub(crate) fn op(self, channels: usize, eps: f64) -> Op {
         match self {
-            Norm::Batch => Op::BatchNorm { channels, eps, momentum: 0.1, synchronised: false },
-            Norm::SyncBatch => Op::BatchNorm { channels, eps, momentum: 0.1, synchronised: true },
+            Norm::Batch => Op::BatchNorm { channels, eps, momentum: 0.1 },
             Norm::Group => Op::GroupNorm { channels, groups: common_divisor(channels, GROUPS), eps },
         }
     }

@@ -754,7 +754,7 @@ impl<'a> Importer<'a> {
         // ONNX's momentum is the old value's share. Rounded, since 1 - 0.9f32 is no longer 0.1.
         let momentum = 1.0 - attribute(node, "momentum").map_or(0.9, |a| f64::from(a.f));
         let (eps, momentum) = (shortest(eps), shortest(momentum));
-        let op = Op::BatchNorm { channels, eps, momentum, synchronised: false };
+        let op = Op::BatchNorm { channels, eps, momentum };
         let input = self.operand(node, 0)?;
         let name = self.layer(node, &node.input[1]);
         let id = self.add_layer(&name, op, input, tensors)?;

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::file;
 use crate::graph::{Graph, Init, Parameter};
+use crate::torchvision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -193,7 +194,7 @@ impl Weights {
 }
 
 /// Beginnings of the names of a classifier's tensors in torchvision and timm.
-const CLASSIFIERS: [&str; 3] = ["fc.", "classifier.", "head."];
+const CLASSIFIERS: [&str; 4] = ["fc.", "classifier.", "head.", "heads."];
 
 /// A file's tensors, chosen by name for a graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,34 +203,54 @@ pub struct Fitted {
     pub weights: Weights,
     /// What was left out: a classifier's layers, which an encoder does not have.
     pub left_out: Vec<String>,
+    /// A position embedding's side as it was and as it is, where it was of another picture size.
+    pub resampled: Option<[usize; 2]>,
     /// SHA-256 of the file.
     pub sha256: String,
 }
 
 impl Fitted {
     /// Reads a safetensors file of torchvision, timm or byol. What belongs to a classifier (`fc.*`, `classifier.*`,
-    /// `head.*`) is left out where the graph does not have it.
+    /// `head.*`, `heads.*`) is left out where the graph does not have it; a transformer's position embedding of another
+    /// picture size is resampled.
     ///
     /// # Errors
     /// As [`Weights::load`]; [`Error::WeightsOf`] names the file and the tensor that is missing, misshapen, not finite or
     /// not the network's.
     pub fn load(path: &Path, graph: &Graph) -> Result<Self> {
         let bytes = file::read(path, MAX_FILE_BYTES)?;
-        let mut weights = Weights::from_bytes(&bytes).map_err(|why| Error::WeightsFile { path: path.into(), why })?;
-        let known: BTreeSet<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+        let weights = Weights::from_bytes(&bytes).map_err(|why| Error::WeightsFile { path: path.into(), why })?;
+        let mut weights = torchvision::renamed(weights);
+        let parameters = graph.parameters();
+        let mut resampled = None;
+        for wanted in parameters.iter().filter(|p| p.name.ends_with("pos_embed")) {
+            if let Some((tensor, sides)) =
+                weights.get(&wanted.name).and_then(|t| torchvision::resampled_positions(t, wanted))
+            {
+                weights.insert(wanted.name.clone(), tensor);
+                resampled = Some(sides);
+            }
+        }
+        let known: BTreeSet<String> = parameters.into_iter().map(|p| p.name).collect();
         let classifier = |name: &str| !known.contains(name) && CLASSIFIERS.iter().any(|c| name.starts_with(c));
         let left_out: Vec<String> = weights.iter().map(|(name, _)| name.to_owned()).filter(|n| classifier(n)).collect();
         for name in &left_out {
             weights.remove(name);
         }
         weights.check(graph).map_err(|why| Error::WeightsOf { path: path.into(), why: Box::new(why) })?;
-        Ok(Self { weights, left_out, sha256: file::sha256_hex(&bytes) })
+        Ok(Self { weights, left_out, resampled, sha256: file::sha256_hex(&bytes) })
     }
 
-    /// What was left out, in a sentence; nothing where nothing was.
+    /// What was left out or made to fit, in a sentence or two; nothing where nothing was.
     pub fn describe(&self, path: &Path) -> Option<String> {
-        let all = self.left_out.join(", ");
-        (!all.is_empty()).then(|| format!("{}: left out, as no part of an encoder: {all}.", path.display()))
+        let mut said = Vec::new();
+        if !self.left_out.is_empty() {
+            said.push(format!("{}: left out, as no part of an encoder: {}.", path.display(), self.left_out.join(", ")));
+        }
+        if let Some([from, to]) = self.resampled {
+            said.push(format!("Its position embedding was resampled from {from} x {from} to {to} x {to} places."));
+        }
+        (!said.is_empty()).then(|| said.join(" "))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
+use crate::precision::Precision;
 use crate::profile;
 use crate::reduction::Reduction;
 use byol_model::graph::Graph;
@@ -47,6 +48,8 @@ pub struct Options {
     pub predictor_rate: f64,
     /// The projector's learning rate as a multiple of the encoder's.
     pub projector_rate: f64,
+    /// What passes compute in; [settled](Precision::settle) for the device.
+    pub precision: Precision,
     /// Let the encoder's activations go and compute them again on the way back ([`crate::recompute`]).
     pub recompute: bool,
 }
@@ -60,6 +63,7 @@ impl Default for Options {
             rule: Rule::default(),
             predictor_rate: 1.0,
             projector_rate: 1.0,
+            precision: Precision::Float32,
             recompute: false,
         }
     }
@@ -127,7 +131,7 @@ impl Byol {
             Online { encoder: on_device(encoder)?, projector: on_device(projector)?, predictor: on_device(predictor)? };
         let optimizer = |network: &Network| Optimizer::new(options.rule, network);
         let optimizers = [optimizer(&online.encoder)?, optimizer(&online.projector)?, optimizer(&online.predictor)?];
-        let side = || Side::new(&online, &target, options.recompute);
+        let side = || Side::new(&online, &target, options);
         let sides = vec![side()?, side()?];
         let parallel = options.device == Device::Cpu && options.threads > 1;
         let threads = if parallel { options.threads / 2 } else { options.threads.max(1) };
@@ -409,15 +413,17 @@ struct Side {
 }
 
 impl Side {
-    fn new(online: &Online, target: &Target, recompute: bool) -> Result<Self> {
-        Ok(Self {
+    fn new(online: &Online, target: &Target, options: &Options) -> Result<Self> {
+        let mut side = Self {
             encoder: online.encoder.lane()?,
             projector: online.projector.lane()?,
             predictor: online.predictor.lane()?,
             target_encoder: target.encoder.lane()?,
             target_projector: target.projector.lane()?,
-            recompute,
-        })
+            recompute: options.recompute,
+        };
+        side.all().into_iter().for_each(|lane| lane.compute_in(options.precision));
+        Ok(side)
     }
 
     fn all(&mut self) -> [&mut Lane; 5] {

@@ -1,5 +1,5 @@
 // What `tch` does not bind of libtorch: c10d's store and process groups, gradients that are reduced while the backward
-// pass goes on, and BatchNorm over all ranks. Called by c10d.rs only; see there for who owns what.
+// pass goes on, BatchNorm over all ranks, and the switches of TF32. Called by c10d.rs only; see there for who owns what.
 //
 // Every function returns NULL, or an owned text that says what went wrong (byol_c10d_text_free).
 
@@ -43,6 +43,7 @@ class UnboundBuffer;
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <atomic>
@@ -433,6 +434,21 @@ char* byol_c10d_batch_norm(
     auto y = RanksBatchNorm::apply(
         *x, weight ? *weight : none, bias ? *bias : none, *batch_mean, *batch_variance, eps, group);
     *out = new Tensor(std::move(y));
+  });
+}
+
+// Whether CUDA's convolutions and matrix products of float32 may round their factors to TF32.
+char* byol_torch_allow_tf32(bool allowed) {
+  return guard([&] {
+    at::globalContext().setAllowTF32CuDNN(allowed);
+    at::globalContext().setAllowTF32CuBLAS(allowed);
+  });
+}
+
+char* byol_torch_tf32_allowed(bool* convolutions, bool* products) {
+  return guard([&] {
+    *convolutions = at::globalContext().allowTF32CuDNN();
+    *products = at::globalContext().allowTF32CuBLAS();
   });
 }
 

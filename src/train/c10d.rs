@@ -1,5 +1,5 @@
 //! The part of libtorch that `tch` does not bind: c10d's store and process groups, gradients that are reduced while the
-//! backward pass goes on, and BatchNorm over all ranks. The other half of this file is `c10d.cc`. To use many ranks, see
+//! backward pass goes on, BatchNorm over all ranks, and the switches of TF32. The other half of this file is `c10d.cc`. To use many ranks, see
 //! [`crate::distributed`].
 
 #![allow(
@@ -60,6 +60,9 @@ unsafe extern "C" {
         eps: f64,
         out: *mut Handle,
     ) -> *mut c_char;
+    fn byol_torch_allow_tf32(allowed: bool) -> *mut c_char;
+    #[cfg(test)]
+    fn byol_torch_tf32_allowed(convolutions: *mut bool, products: *mut bool) -> *mut c_char;
     fn byol_c10d_bind_gradient(leaf: AnyTensor, gradient: AnyTensor) -> *mut c_char;
     fn byol_c10d_reducer_new(group: Handle, out: *mut Handle) -> *mut c_char;
     fn byol_c10d_reducer_free(reducer: Handle);
@@ -220,6 +223,21 @@ impl Drop for Group {
         // SAFETY: the handle is owned, and not used after this.
         unsafe { byol_c10d_group_free(self.0) };
     }
+}
+
+/// Whether CUDA's convolutions and matrix products of float32 may round their factors to TF32, in this process.
+pub(crate) fn allow_tf32(allowed: bool) -> Result<()> {
+    // SAFETY: it takes and gives no memory.
+    check(unsafe { byol_torch_allow_tf32(allowed) })
+}
+
+/// What is allowed: convolutions, matrix products.
+#[cfg(test)]
+pub(crate) fn tf32_allowed() -> [bool; 2] {
+    let (mut convolutions, mut products) = (false, false);
+    // SAFETY: both places may be written.
+    check(unsafe { byol_torch_tf32_allowed(&raw mut convolutions, &raw mut products) }).unwrap();
+    [convolutions, products]
 }
 
 /// From now on the gradient of `leaf` is added to `gradient`, which has its shape.

@@ -246,6 +246,7 @@ impl Course {
             std: contract.std.clone(),
             views: ViewsConfig { first, second: Vec::new() },
             single: true,
+            numbers_only: false,
             batch,
             seed: recipe.seed,
             threads: recipe.threads,

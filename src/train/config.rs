@@ -4,6 +4,7 @@ use crate::augment::ViewsConfig;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::optimizer::{Kind, Rule};
+use crate::precision::Precision;
 use crate::schedule::{LearningRate, Tau};
 use byol_model::encoder::EncoderConfig;
 use byol_model::mlp::MlpConfig;
@@ -47,6 +48,8 @@ pub struct RunConfig {
     pub activation_checkpoints: bool,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: device::Choice,
+    /// `auto` (TF32 on CUDA, float32 on the CPU), `float32`, `tf32` or `bf16`.
+    pub precision: Precision,
     /// CPU threads; 0 for all.
     pub threads: usize,
     /// The two pipelines: a preset's name or lists of operators.
@@ -81,6 +84,7 @@ impl Default for RunConfig {
             tensorboard: true,
             activation_checkpoints: false,
             device: device::Choice::Auto,
+            precision: Precision::Auto,
             threads: 0,
             views: Views::Preset("paper".into()),
             data: DataConfig::default(),
@@ -106,6 +110,10 @@ pub struct DataConfig {
     /// that are too large to be read anywhere at any time. Each rank holds its part of two such windows, undecoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shuffle_window: Option<usize>,
+    /// Keep all pictures in the device's memory as bytes, and make the views there. The same views up to rounding; for a
+    /// GPU whose CPUs do not keep up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_device: bool,
     /// Mean of each channel, of values scaled to 0 to 1; ImageNet's for three channels, 0.5 otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -403,6 +411,10 @@ impl RunConfig {
             u32::MAX as usize,
             "must be at least 1",
         )?;
+        if self.data.on_device && self.data.shuffle_window.is_some() {
+            let why = "keeps all pictures in the device's memory, and data.shuffle_window streams them: choose one";
+            return Err(Error::setting("data.on_device", true, why));
+        }
         if self.seed > i64::MAX as u64 {
             return Err(Error::setting("seed", self.seed, format!("must be at most {}", i64::MAX)));
         }

@@ -40,6 +40,8 @@ pub struct LoaderOptions {
     pub views: ViewsConfig,
     /// Make the first view only; the second stays empty.
     pub single: bool,
+    /// Make no view at all: say which pictures a batch has ([`crate::device_views`] makes its views).
+    pub numbers_only: bool,
     /// Pictures in a batch.
     pub batch: usize,
     /// Decides order and views.
@@ -114,6 +116,7 @@ impl Loader {
             .build()
             .map_err(|e| Error::setting("threads", options.threads, e.to_string()))?;
         let pictures = match options.window {
+            _ if options.numbers_only => Pictures::OnDisk(dataset.clone()),
             Some(window) => Pictures::streamed(dataset, options.batch, window)?,
             None => pool.install(|| Pictures::read(dataset, options.channels, options.memory))?,
         };
@@ -217,10 +220,13 @@ impl Shared {
             indices: Vec::new(),
         });
         batch.step = step;
-        batch.first.resize(count * values, 0.0);
-        batch.second.resize(if self.options.single { 0 } else { count * values }, 0.0);
         batch.indices.clear();
         batch.indices.extend_from_slice(&order[place * whole + part * count..][..count]);
+        if self.options.numbers_only {
+            return Ok(batch);
+        }
+        batch.first.resize(count * values, 0.0);
+        batch.second.resize(if self.options.single { 0 } else { count * values }, 0.0);
         if let Pictures::Streamed { dataset, streams, reading } = &self.pictures {
             let _span = profile::span("read");
             let mut reading = reading.lock().map_err(|_| Error::Thread("loader"))?;

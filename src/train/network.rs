@@ -11,6 +11,7 @@
 use crate::c10d::{self, Group};
 use crate::error::{Error, Result};
 use crate::network_tensor;
+use crate::precision::{Cast, Precision};
 use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
@@ -45,6 +46,7 @@ pub struct Lane {
     statistics: Tensor,        // [running statistics]
     gradient: Option<Tensor>,  // [parameters], bound by the first backward pass
     ranks: Option<Arc<Group>>, // BatchNorm's statistics are those of all ranks' batches
+    cast: Cast,                // of training passes
 }
 
 /// Where everything lies; shared by a network and its lanes.
@@ -197,6 +199,7 @@ impl Network {
             statistics,
             gradient: None,
             ranks: None,
+            cast: Cast::default(),
             plan: Arc::clone(plan),
         })
     }
@@ -277,15 +280,20 @@ impl Lane {
                 .ok_or_else(|| Error::Network { what: "network", why: format!("{:?} has no weight", node.name) })
         };
         let pair = |[a, b]: [usize; 2]| [a as i64, b as i64];
+        // What is judged, and served, is float32.
+        let cast = if mode == Mode::Train { self.cast } else { Cast::default() };
+        let bias = || parameter(1).map(|bias| cast.lower(bias)).transpose();
         let y = match &node.op {
             Op::Input => x.shallow_clone(),
             &Op::Conv2d { stride, padding, groups, standardised, .. } => {
                 let made = if standardised { Some(standardise(weight()?)?) } else { None };
                 let weight = made.as_ref().map_or_else(weight, Ok)?;
-                input(0)?.f_conv2d(weight, parameter(1), pair(stride), pair(padding), [1, 1], groups as i64)?
+                let (x, weight) = (cast.lower(input(0)?)?, cast.lower(weight)?);
+                x.f_conv2d(&weight, bias()?, pair(stride), pair(padding), [1, 1], groups as i64)?
             }
             &Op::GroupNorm { groups, eps, .. } => {
-                input(0)?.f_group_norm(groups as i64, parameter(0), parameter(1), eps, true)?
+                let y = cast.raise(input(0)?)?.f_group_norm(groups as i64, parameter(0), parameter(1), eps, true)?;
+                cast.lower(&y)?
             }
             &Op::BatchNorm { eps, .. } => {
                 // With momentum 1 the "running" statistics are the batch's own: `absorb` applies the momentum.
@@ -295,11 +303,15 @@ impl Lane {
                 };
                 let [mean, var] = [0, 1].map(|n| step.buffers.get(n).map(|&i| &statistics[i]));
                 if training && let (Some(ranks), Some(mean), Some(var)) = (&self.ranks, mean, var) {
-                    return ranks.batch_norm(input(0)?, [parameter(0), parameter(1)], [mean, var], eps);
+                    let x = cast.raise(input(0)?)?;
+                    let y = ranks.batch_norm(&x, [parameter(0), parameter(1)], [mean, var], eps)?;
+                    cast.lower(&y)?
+                } else {
+                    // Scale, shift and statistics are float32, whatever the input is.
+                    input(0)?.f_batch_norm(parameter(0), parameter(1), mean, var, training, 1.0, eps, true)?
                 }
-                input(0)?.f_batch_norm(parameter(0), parameter(1), mean, var, training, 1.0, eps, true)?
             }
-            Op::Linear { .. } => input(0)?.f_linear(weight()?, parameter(1))?,
+            Op::Linear { .. } => cast.lower(input(0)?)?.f_linear(&cast.lower(weight()?)?, bias()?)?,
             Op::Relu => input(0)?.f_relu()?,
             &Op::MaxPool { kernel, stride, padding } => {
                 input(0)?.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false)?
@@ -319,10 +331,10 @@ impl Lane {
                 let all: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
                 let learned: Vec<&Tensor> = step.parameters.iter().map(|&i| &self.parameters[i]).collect();
                 let n = x.size().first().copied().unwrap_or(0);
-                network_tensor::run(op, &all, &learned, n, self.plan.device)?
+                network_tensor::run(op, &all, &learned, n, self.plan.device, cast)?
             }
         };
-        Ok(y)
+        if index == self.plan.graph.output().0 { cast.raise(&y) } else { Ok(y) }
     }
 
     /// To be called after each backward pass: the first time, it moves the gradients into one flat tensor, where later
@@ -346,6 +358,11 @@ impl Lane {
             self.gradient = Some(flat);
         }
         self.gradient.as_mut().ok_or(Error::Thread("gradient"))
+    }
+
+    /// Training passes compute so from now on.
+    pub fn compute_in(&mut self, precision: Precision) {
+        self.cast = Cast { half: precision == Precision::Bf16 };
     }
 
     /// BatchNorm sees the batches of all ranks from now on.

@@ -1,6 +1,7 @@
 //! The tensor operators' part of the libtorch walker.
 
 use crate::error::{Error, Result};
+use crate::precision::Cast;
 use byol_model::shape::{BATCH, Shape};
 use byol_model::tensor_op::{Binary, Reduction, TensorOp, Unary};
 use tch::{Device, Kind, Tensor};
@@ -9,7 +10,14 @@ use tch::{Device, Kind, Tensor};
 ///
 /// # Errors
 /// [`Error::Torch`] for a wrong shape, [`Error::Network`] where an input or a parameter is missing.
-pub(crate) fn run(op: &TensorOp, inputs: &[&Tensor], learned: &[&Tensor], n: i64, device: Device) -> Result<Tensor> {
+pub(crate) fn run(
+    op: &TensorOp,
+    inputs: &[&Tensor],
+    learned: &[&Tensor],
+    n: i64,
+    device: Device,
+    cast: Cast,
+) -> Result<Tensor> {
     let missing = |what: &str| Error::Network { what: "network", why: format!("{} has no {what}", op.name()) };
     let input = |i: usize| inputs.get(i).copied().ok_or_else(|| missing("input"));
     let parameter = |i: usize| learned.get(i).copied().ok_or_else(|| missing("parameter"));
@@ -19,6 +27,10 @@ pub(crate) fn run(op: &TensorOp, inputs: &[&Tensor], learned: &[&Tensor], n: i64
             let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
             Tensor::f_from_slice(values)?.f_view(shape.as_slice())?.f_to_device(device)?
         }
+        // Those whose results span many magnitudes are computed in float32.
+        TensorOp::Unary(unary @ (Unary::Erf | Unary::Sqrt | Unary::Exp | Unary::Reciprocal | Unary::Softplus)) => {
+            self::unary(*unary, &cast.raise(input(0)?)?)?
+        }
         TensorOp::Unary(unary) => self::unary(*unary, input(0)?)?,
         TensorOp::Binary(binary) => {
             let (a, b) = (input(0)?, input(1)?);
@@ -26,15 +38,15 @@ pub(crate) fn run(op: &TensorOp, inputs: &[&Tensor], learned: &[&Tensor], n: i64
                 Binary::Add => a.f_add(b)?,
                 Binary::Sub => a.f_sub(b)?,
                 Binary::Mul => a.f_mul(b)?,
-                Binary::Div => a.f_div(b)?,
-                Binary::Pow => a.f_pow(b)?,
+                Binary::Div => cast.raise(a)?.f_div(&cast.raise(b)?)?,
+                Binary::Pow => cast.raise(a)?.f_pow(&cast.raise(b)?)?,
             }
         }
-        TensorOp::MatMul => input(0)?.f_matmul(input(1)?)?,
+        TensorOp::MatMul => cast.lower(input(0)?)?.f_matmul(&cast.lower(input(1)?)?)?,
         TensorOp::Softmax { axis } => input(0)?.f_softmax(*axis as i64, Kind::Float)?,
         TensorOp::LayerNormalization { features, eps } => {
             let (weight, bias) = (parameter(0)?, parameter(1)?);
-            input(0)?.f_layer_norm([*features as i64], Some(weight), Some(bias), *eps, true)?
+            cast.raise(input(0)?)?.f_layer_norm([*features as i64], Some(weight), Some(bias), *eps, true)?
         }
         TensorOp::Transpose { permutation } => {
             let permutation: Vec<i64> = permutation.iter().map(|&axis| axis as i64).collect();

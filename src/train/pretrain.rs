@@ -14,17 +14,19 @@ use crate::byol::{Byol, Options, Predefined, Reading};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{OnCollapse, RunConfig};
 use crate::device::Choice;
+use crate::device_views::{DeviceViews, DeviceViewsOptions};
 use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
 use crate::metrics::{self, Line, Metrics};
+use crate::precision::Precision;
 use crate::probe::Probe;
 use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
 use crate::tensorboard::{self, EventFile};
 use crate::{device, network, profile};
 use byol_model::dataset::{Dataset, Split};
-use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig, Norm};
+use byol_model::encoder::{ARCHITECTURE_FILE, EncoderConfig};
 use byol_model::mlp::mlp;
 use byol_model::onnx;
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +53,8 @@ const WEIGHT_FILES: [(&str, &str); 5] = [
 ];
 /// Pictures that are measured where mean and standard deviation are asked for.
 const MEASURED_PICTURES: usize = 10_000;
+/// Bytes of a device's memory that pictures may take.
+const DEVICE_MEMORY: u64 = 32 << 30;
 /// Steps between two reports on CUDA, where reading a value waits for the device.
 const CUDA_REPORT_STEPS: usize = 10;
 
@@ -217,6 +221,10 @@ fn run(
         None => device::open(config.device)?,
     };
     observer.on_message(&found.sentence);
+    let precision = config.precision.settle(found.device)?;
+    if let Some(said) = precision.sentence() {
+        observer.on_message(said);
+    }
     if let Some(ranks) = ranks {
         observer.on_message(&ranks.describe());
         same_run(ranks, config, data.len())?;
@@ -230,13 +238,14 @@ fn run(
         (0, ranks) => (available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
         (threads, _) => threads,
     };
-    let mut byol = create(config, encoder, found.device, threads)?;
+    let mut byol = create(config, encoder, found.device, precision, threads)?;
     let mut options = loader_options(config, threads)?;
     if let Some(ranks) = ranks {
         options.part = (ranks.rank(), ranks.count());
         options.memory /= ranks.local().1 as u64;
     }
     let mut loader = Loader::new(&data, options)?;
+    let on_device = if config.data.on_device { Some(device_views(config, &data, found.device)?) } else { None };
     let evaluation = if first && config.evaluation_epochs > 0.0 {
         Evaluation::new(&data, &config.contract(), config.evaluation_k, config.seed)?
     } else {
@@ -355,11 +364,17 @@ fn run(
             let span = profile::span("load");
             let batch = loader.batch(batch as u64)?;
             drop(span);
-            let span = profile::span("upload");
-            let shape = byol.encoder().graph().input_shape();
-            let view = |values: &[f32]| network::input(values, shape, found.device);
-            let (first, second) = (view(&batch.first)?, view(&batch.second)?);
-            drop(span);
+            let (first, second) = if let Some(views) = &on_device {
+                let _span = profile::span("views on the device");
+                let epoch = batch.step / plan.batches_per_epoch as u64;
+                let view = |view| views.view(&batch.indices, epoch, view);
+                (view(0)?, view(1)?)
+            } else {
+                let _span = profile::span("upload");
+                let shape = byol.encoder().graph().input_shape();
+                let view = |values: &[f32]| network::input(values, shape, found.device);
+                (view(&batch.first)?, view(&batch.second)?)
+            };
             let share = 1.0 / config.accumulate as f64;
             let reading = byol.learn(first, second, share)?;
             if let Some(probe) = &mut probe {
@@ -554,13 +569,15 @@ fn encoder(
 }
 
 /// BYOL as it begins: everything drawn from the seed, except the encoder of an ONNX file.
-fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usize) -> Result<Byol> {
+fn create(
+    config: &RunConfig,
+    encoder: Predefined,
+    device: Device,
+    precision: Precision,
+    threads: usize,
+) -> Result<Byol> {
     let projector = mlp(encoder.graph.dimension(), &config.projector)?;
     let predictor = mlp(projector.dimension(), &config.predictor)?;
-    let (projector, predictor) = match config.encoder.norm {
-        Norm::SyncBatch => (projector.synchronised(), predictor.synchronised()),
-        Norm::Batch | Norm::Group => (projector, predictor),
-    };
     let seed = config.seed;
     let options = Options {
         device,
@@ -568,6 +585,7 @@ fn create(config: &RunConfig, encoder: Predefined, device: Device, threads: usiz
         rule: config.rule(),
         predictor_rate: config.optimizer.predictor_learning_rate,
         projector_rate: config.optimizer.projector_learning_rate,
+        precision,
         recompute: config.activation_checkpoints,
     };
     Byol::new(
@@ -587,6 +605,7 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         std: contract.std,
         views: config.views()?,
         single: false,
+        numbers_only: config.data.on_device,
         batch: config.batch_size,
         part: (0, 1),
         seed: config.seed,
@@ -594,6 +613,21 @@ fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
         memory: loader::MEMORY,
         window: config.data.shuffle_window,
     })
+}
+
+/// All pictures on the device, for views that are made there.
+fn device_views(config: &RunConfig, data: &Dataset, device: Device) -> Result<DeviceViews> {
+    let contract = config.contract();
+    let options = DeviceViewsOptions {
+        size: config.encoder.image_size,
+        channels: config.encoder.channels,
+        mean: contract.mean,
+        std: contract.std,
+        views: config.views()?,
+        seed: config.seed,
+        memory: DEVICE_MEMORY,
+    };
+    DeviceViews::new(data, options, device)
 }
 
 /// Features of normalised pictures, one row a picture.
