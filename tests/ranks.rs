@@ -201,12 +201,24 @@ fn encoders_of_the_zoo_with_all_that_watches_a_run_are_trained_alike_by_ranks() 
         }
         train(1, &one, more);
         train(2, &two, more);
-        let [a, b] = [losses(&one), losses(&two)];
-        assert_eq!((a.len(), b.len()), (50, 50), "{name}");
-        let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        let weights = difference(&one, &two);
-        println!("{name}: losses apart by at most {apart:.1e}, weights by {weights:.1e} of their norm");
-        assert!(apart < TOLERANCE && weights < TOLERANCE, "{name}: {apart} {weights}");
+        // One process with other instructions: how far rounding alone carries these deeper networks in 50 steps.
+        let other = folder.path().join(format!("{name}0"));
+        std::fs::copy(one.with_extension("toml"), other.with_extension("toml")).unwrap();
+        let limited = byol(&other, more).env("ATEN_CPU_CAPABILITY", "avx2").env("ONEDNN_MAX_CPU_ISA", "AVX2").output();
+        assert!(limited.unwrap().status.success(), "{name}");
+        let compare = |folder: &Path| {
+            let [a, b] = [losses(&one), losses(folder)];
+            assert_eq!((a.len(), b.len()), (50, 50), "{name}");
+            let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            [apart, difference(&one, folder)]
+        };
+        let ([apart, weights], [own_apart, own_weights]) = (compare(&two), compare(&other));
+        println!(
+            "{name}: losses apart by at most {apart:.1e}, weights by {weights:.1e} of their norm; one process with other \
+             instructions {own_apart:.1e} and {own_weights:.1e}"
+        );
+        assert!(apart < TOLERANCE.max(4.0 * own_apart), "{name}: {apart} {own_apart}");
+        assert!(weights < TOLERANCE.max(4.0 * own_weights), "{name}: {weights} {own_weights}");
         // Rank 0 watches as one process does.
         let lines = metrics::read(&two.join("metrics.jsonl")).unwrap();
         assert!(lines.iter().any(|line| line.probe.is_some()) && lines.iter().any(|line| line.knn.is_some()), "{name}");
