@@ -15,7 +15,7 @@ use byol_train::precision::Precision;
 use byol_train::tch::{self, Device, Tensor};
 use std::path::Path;
 
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 
 fn loader() -> Loader {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/fashion-mnist");

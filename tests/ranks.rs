@@ -191,9 +191,21 @@ fn run_file(folder: &Path, encoder: &str, change: [&str; 2]) {
 fn encoders_of_the_zoo_with_all_that_watches_a_run_are_trained_alike_by_ranks() {
     let folder = tempfile::tempdir().unwrap();
     for (name, encoder, more) in [
-        ("xresnet", "name = \"xresnet18\"\nwidth = 8\nstem = \"small-stride2\"", &["--activation-checkpoints"][..]),
-        ("group", "name = \"resnet18\"\nwidth = 8\nblocks = [1, 1]\nnorm = \"group\"\nstem = \"small-stride2\"", &[]),
-        ("efficientnet", "name = \"efficientnet_b0\"\nwidth = 8\nstem = \"small\"\nnorm = \"sync-batch\"", &[]),
+        (
+            "xresnet",
+            "name = \"xresnet18\"\nwidth = 8\nstem = \"small-stride2\"",
+            &["--activation-checkpoints", "--steps", "50"][..],
+        ),
+        (
+            "group",
+            "name = \"resnet18\"\nwidth = 8\nblocks = [1, 1]\nnorm = \"group\"\nstem = \"small-stride2\"",
+            &["--steps", "20"],
+        ),
+        (
+            "efficientnet",
+            "name = \"efficientnet_b0\"\nwidth = 8\nstem = \"small\"\nnorm = \"sync-batch\"",
+            &["--steps", "10"],
+        ),
     ] {
         let [one, two] = ["1", "2"].map(|ranks| folder.path().join(format!("{name}{ranks}")));
         for path in [&one, &two] {
@@ -208,7 +220,7 @@ fn encoders_of_the_zoo_with_all_that_watches_a_run_are_trained_alike_by_ranks() 
         assert!(limited.unwrap().status.success(), "{name}");
         let compare = |folder: &Path| {
             let [a, b] = [losses(&one), losses(folder)];
-            assert_eq!((a.len(), b.len()), (50, 50), "{name}");
+            assert!(a.len() == b.len() && more.contains(&a.len().to_string().as_str()), "{name}");
             let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             [apart, difference(&one, folder)]
         };

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ranks as a stock torchrun launches them, and ranks whose network is cut. The environment with PyTorch is the one of
+# Ranks as a stock torchrun launches them, ranks whose network is cut, and the simulation of many more. The environment with PyTorch is the one of
 # own_encoder.sh, made in target/python-timm when its requirements change. Needs root, for network namespaces.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +12,10 @@ if ! cmp -s tests/own_encoder.txt "$python/installed.txt"; then
 fi
 rm -rf "$out"
 mkdir -p "$out"
+echo '--- what docs/scale.md says, simulated'
+python3 tests/bench/scale.py --check >"$out/scale.txt" || { cat "$out/scale.txt"; exit 1; }
+tail -1 "$out/scale.txt"
+
 run="--config examples/demo.toml --images 640 --learning-rate 0.05 --evaluation-epochs 0 --device cpu --threads 1"
 
 echo '--- torchrun'

@@ -59,12 +59,13 @@ fn convnext(name: &str) -> String {
     }
     // features.0 is the stem; then stages and what leads to the next take turns.
     let parts: Vec<&str> = name.split('.').collect();
-    let stage = |number: &str| number.parse::<usize>().map_or(0, |n| n.saturating_sub(1) / 2);
+    let number = |text: &str| text.parse::<usize>().unwrap_or(0);
+    let stage = |text: &str| number(text).saturating_sub(1) / 2;
     match parts[..] {
         ["features", "0", part, rest] => format!("stem.{part}.{rest}"),
-        ["features", number, block, "layer_scale"] => format!("stages.{}.blocks.{block}.gamma", stage(number)),
-        ["features", number, part, rest] => format!("stages.{}.downsample.{part}.{rest}", stage(number)),
-        ["features", number, block, "block", part, rest] => {
+        ["features", at, block, "layer_scale"] => format!("stages.{}.blocks.{block}.gamma", stage(at)),
+        ["features", at, part, rest] => format!("stages.{}.downsample.{part}.{rest}", number(at) / 2),
+        ["features", at, block, "block", part, rest] => {
             let part = match part {
                 "0" => "conv_dw",
                 "2" => "norm",
@@ -72,7 +73,7 @@ fn convnext(name: &str) -> String {
                 "5" => "mlp.fc2",
                 other => other,
             };
-            format!("stages.{}.blocks.{block}.{part}.{rest}", stage(number))
+            format!("stages.{}.blocks.{block}.{part}.{rest}", stage(at))
         }
         _ => name.into(),
     }
