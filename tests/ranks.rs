@@ -44,7 +44,7 @@ warmup = "10%"
 
 fn byol(folder: &Path, more: &[&str]) -> Command {
     let file = folder.with_extension("toml");
-    // A test's own run file stays.
+    // Not while a rank that was launched before reads it; and a test's own file stays.
     if !file.exists() {
         std::fs::write(&file, RUN).unwrap();
     }

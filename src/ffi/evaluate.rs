@@ -1,10 +1,8 @@
 //! How good features and heads are.
 
 use byol_serve::knn::{self, KnnOptions};
-use byol_serve::metrics::Evaluation;
-use ndarray::ArrayView2;
+use byol_serve::metrics::Tally;
 
-use crate::extract::span;
 use crate::guard::guard;
 use crate::head::{self, byol_head, check_rows, matrix, table};
 use crate::pointer::{self, Versioned};
@@ -94,13 +92,11 @@ pub unsafe extern "C" fn byol_head_evaluate(
                 false => Some(table(confusion, classes, classes, confusion_len, "confusion")?),
             };
             check_rows(&head, features)?;
-            // As many as the caller has rows: memory that may be refused.
-            let mut probabilities: Vec<f32> = pointer::reserved(span(rows, classes, classes)?, "the probabilities")?;
-            for (_, chunk) in head::chunks(features, classes) {
-                probabilities.extend(head.probabilities(chunk)?);
+            let mut tally = Tally::new(classes);
+            for (first, chunk) in head::chunks(features, classes) {
+                tally.add(head.probabilities(chunk)?.view(), &labels[first..first + chunk.nrows()])?;
             }
-            let probabilities = ArrayView2::from_shape((rows, classes), &probabilities).map_err(Fault::argument)?;
-            let found = Evaluation::new(probabilities, labels, &head.labels)?;
+            let found = tally.evaluation(&head.labels)?;
             if let Some(per_class) = per_class {
                 for (to, class) in per_class.chunks_exact_mut(3).zip(&found.per_class) {
                     to.copy_from_slice(&[class.precision, class.recall, class.f1]);

@@ -76,7 +76,7 @@ impl Tally {
     /// Takes in probabilities `[examples, classes]` and the true labels.
     ///
     /// # Errors
-    /// [`Error::LabelMismatch`], [`Error::DimensionMismatch`], [`Error::LabelOutside`].
+    /// [`Error::LabelMismatch`], [`Error::DimensionMismatch`], [`Error::LabelOutside`], [`Error::NoMemory`].
     pub fn add(&mut self, probabilities: ArrayView2<f32>, labels: &[u32]) -> Result<()> {
         let (examples, found) = probabilities.dim();
         let classes = self.confusion.nrows();
@@ -86,6 +86,9 @@ impl Tally {
         if found != classes {
             return Err(Error::DimensionMismatch { what: "names of classes", expected: found, found: classes });
         }
+        // As many as the caller has rows: memory that may be refused.
+        let bytes = examples.saturating_mul(size_of::<Outcome>());
+        self.outcomes.try_reserve(examples).map_err(|_| Error::NoMemory { bytes })?;
         for (p, &label) in probabilities.outer_iter().zip(labels) {
             if label as usize >= classes {
                 return Err(Error::LabelOutside { row: self.outcomes.len(), label: label.into(), classes });
