@@ -1,12 +1,11 @@
 //! How good features and heads are.
 
 use byol_serve::knn::{self, KnnOptions};
-use byol_serve::metrics::Evaluation;
-use ndarray::ArrayView2;
+use byol_serve::metrics::Tally;
 
-use crate::extract::span;
 use crate::guard::guard;
 use crate::head::{self, byol_head, check_rows, matrix, table};
+use crate::memory;
 use crate::pointer::{self, Versioned};
 use crate::status::*;
 
@@ -60,7 +59,7 @@ pub unsafe extern "C" fn byol_metrics_init(metrics: *mut byol_metrics, size: usi
 ///
 /// Ownership: all memory is the caller's and only used during the call. Threads: any.
 /// Errors: NULL_POINTER, HANDLE, ABI, INVALID_ARG, SHAPE, LABEL and NON_FINITE (both with the row in item_index), DATA,
-/// BUFFER_TOO_SMALL. @since 0.1.0
+/// BUFFER_TOO_SMALL, LIMIT, NO_MEMORY. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_head_evaluate(
@@ -95,12 +94,13 @@ pub unsafe extern "C" fn byol_head_evaluate(
             };
             check_rows(&head, features)?;
             // As many as the caller has rows: memory that may be refused.
-            let mut probabilities: Vec<f32> = pointer::reserved(span(rows, classes, classes)?, "the probabilities")?;
-            for (_, chunk) in head::chunks(features, classes) {
-                probabilities.extend(head.probabilities(chunk)?);
+            memory::allow(Tally::room(rows), "what is known of each row")?;
+            let mut tally = Tally::new(classes);
+            tally.reserve(rows)?;
+            for (first, chunk) in head::chunks(features, classes) {
+                tally.add(head.probabilities(chunk)?.view(), &labels[first..first + chunk.nrows()])?;
             }
-            let probabilities = ArrayView2::from_shape((rows, classes), &probabilities).map_err(Fault::argument)?;
-            let found = Evaluation::new(probabilities, labels, &head.labels)?;
+            let found = tally.evaluation(&head.labels)?;
             if let Some(per_class) = per_class {
                 for (to, class) in per_class.chunks_exact_mut(3).zip(&found.per_class) {
                     to.copy_from_slice(&[class.precision, class.recall, class.f1]);

@@ -73,10 +73,23 @@ impl Tally {
         Self { confusion: Array2::zeros((classes, classes)), outcomes: Vec::new() }
     }
 
+    /// Bytes that [`Tally::reserve`] takes for so many rows.
+    pub fn room(examples: usize) -> usize {
+        examples.saturating_mul(size_of::<Outcome>())
+    }
+
+    /// Makes room for so many further rows.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn reserve(&mut self, examples: usize) -> Result<()> {
+        self.outcomes.try_reserve(examples).map_err(|_| Error::NoMemory { bytes: Self::room(examples) })
+    }
+
     /// Takes in probabilities `[examples, classes]` and the true labels.
     ///
     /// # Errors
-    /// [`Error::LabelMismatch`], [`Error::DimensionMismatch`], [`Error::LabelOutside`].
+    /// [`Error::LabelMismatch`], [`Error::DimensionMismatch`], [`Error::LabelOutside`], [`Error::NoMemory`].
     pub fn add(&mut self, probabilities: ArrayView2<f32>, labels: &[u32]) -> Result<()> {
         let (examples, found) = probabilities.dim();
         let classes = self.confusion.nrows();
@@ -86,6 +99,7 @@ impl Tally {
         if found != classes {
             return Err(Error::DimensionMismatch { what: "names of classes", expected: found, found: classes });
         }
+        self.reserve(examples)?;
         for (p, &label) in probabilities.outer_iter().zip(labels) {
             if label as usize >= classes {
                 return Err(Error::LabelOutside { row: self.outcomes.len(), label: label.into(), classes });
