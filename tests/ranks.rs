@@ -44,7 +44,10 @@ warmup = "10%"
 
 fn byol(folder: &Path, more: &[&str]) -> Command {
     let file = folder.with_extension("toml");
-    std::fs::write(&file, RUN).unwrap();
+    // Not while a rank that was launched before reads it.
+    if !file.exists() {
+        std::fs::write(&file, RUN).unwrap();
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_byol"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["pretrain", "--config"]).arg(file);
     command.arg("--out").arg(folder).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

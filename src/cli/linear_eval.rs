@@ -68,7 +68,7 @@ pub struct Arguments {
     /// loss; 0 tries all 45, of which the weakest fit noise and cost most.
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
-    /// With the transfer protocol: sets of rows for the 95% intervals.
+    /// With a protocol: sets of test rows drawn for the 95% intervals.
     #[arg(long, value_name = "SETS", default_value_t = 1000)]
     bootstrap: usize,
 }
@@ -97,7 +97,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         }
         #[cfg(feature = "train")]
         Some(Protocol::Paper) => {
-            return crate::linear_paper::run(&arguments.paper, &arguments.pair, arguments.seed, output);
+            let Arguments { pair, paper, bootstrap, seed, .. } = arguments;
+            return crate::linear_paper::run(paper, pair, *bootstrap, *seed, output);
         }
         #[cfg(not(feature = "train"))]
         Some(Protocol::Paper) => {

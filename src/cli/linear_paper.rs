@@ -30,23 +30,20 @@ pub struct PaperArgs {
     /// Least part of a picture's area that a random crop keeps; 0.08 as in the paper, and 0.3 for at most 64 pixels.
     #[arg(long, requires = "protocol", value_name = "PART")]
     crop_area: Option<f64>,
-    /// Sets of test rows drawn for the 95% intervals.
-    #[arg(long, requires = "protocol", value_name = "N", default_value_t = 1000)]
-    bootstrap: usize,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, requires = "protocol", default_value = "auto")]
     device: Choice,
 }
 
 /// Chooses the rate on held-out training pictures, learns from all with it, and judges on the test pictures.
-pub fn run(arguments: &PaperArgs, pair: &PairArgs, seed: u64, output: &Output) -> Done {
+pub fn run(arguments: &PaperArgs, pair: &PairArgs, bootstrap: usize, seed: u64, output: &Output) -> Done {
     let (Some(run), Some(data)) = (&pair.encoder, &pair.data) else {
         return Err("the protocol paper needs a run's folder and --data".into());
     };
     let learning = LearningArgs {
         batch_size: arguments.batch_size,
         crop_area: arguments.crop_area,
-        bootstrap: arguments.bootstrap,
+        bootstrap,
         seed,
         device: arguments.device,
         threads: pair.runtime.threads,

@@ -97,3 +97,24 @@ fn main() -> ExitCode {
 
 /// What a command ends with.
 type Done = Result<ExitCode, Box<dyn std::error::Error>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// clap looks for this in debug builds only; in others such a command refuses whatever it is given.
+    #[test]
+    fn no_flag_is_defined_twice() {
+        for command in Arguments::command().get_subcommands() {
+            let (mut names, mut flags) = (BTreeSet::new(), BTreeSet::new());
+            for argument in command.get_arguments() {
+                assert!(names.insert(argument.get_id().clone()), "{}: {}", command.get_name(), argument.get_id());
+                if let Some(flag) = argument.get_long() {
+                    assert!(flags.insert(flag.to_owned()), "{}: --{flag}", command.get_name());
+                }
+            }
+        }
+    }
+}
