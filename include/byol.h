@@ -2148,7 +2148,7 @@ BYOL_API void byol_metrics_init(struct byol_metrics *metrics, size_t size);
  *
  * Ownership: all memory is the caller's and only used during the call. Threads: any.
  * Errors: NULL_POINTER, HANDLE, ABI, INVALID_ARG, SHAPE, LABEL and NON_FINITE (both with the row in item_index), DATA,
- * BUFFER_TOO_SMALL. @since 0.1.0
+ * BUFFER_TOO_SMALL, LIMIT, NO_MEMORY. @since 0.1.0
  */
 BYOL_API
 BYOL_NODISCARD

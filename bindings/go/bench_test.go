@@ -87,3 +87,42 @@ func BenchmarkFromImage(b *testing.B) {
 		})
 	}
 }
+
+// A label changed, and the head fitted again: 2,000 examples of 64 features, four classes.
+func BenchmarkRefit(b *testing.B) {
+	trainer, err := NewTrainerOf(64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer trainer.Close()
+	rows := Matrix{Data: make([]float32, 2000*64), Rows: 2000, Columns: 64}
+	labels := make([]uint32, rows.Rows)
+	noise := uint32(1)
+	for i := range rows.Data {
+		noise = noise*1664525 + 1013904223
+		rows.Data[i] = float32(noise>>16)/65536 + float32(i/64%4*(i%4))
+	}
+	for i := range labels {
+		labels[i] = uint32(i % 4)
+	}
+	for _, name := range bandNames {
+		if _, err := trainer.AddClass(name); err != nil {
+			b.Fatal(err)
+		}
+	}
+	examples, err := trainer.Add(rows, labels)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if err := trainer.Relabel(examples[i%len(examples)], uint32(i%4)); err != nil {
+			b.Fatal(err)
+		}
+		head, _, err := trainer.Refit(context.Background(), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		head.Close()
+	}
+}

@@ -159,3 +159,115 @@ func ExampleSetLog() {
 	_, _ = byol.LoadHead("no/such/head.safetensors")
 	// Output: byol says something
 }
+
+// Examples come and go; a refit begins at the last optimum.
+func ExampleTrainer() {
+	ctx := context.Background()
+	trainer, err := byol.NewTrainerOf(1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer trainer.Close()
+	for _, name := range []string{"low", "high"} {
+		if _, err := trainer.AddClass(name); err != nil {
+			log.Fatal(err)
+		}
+	}
+	features := byol.Matrix{Data: []float32{0, 1, 9, 8, 7}, Rows: 5, Columns: 1}
+	examples, err := trainer.Add(features, []uint32{0, 0, 1, 1, 0})
+	if err != nil {
+		log.Fatal(err)
+	}
+	first, _, err := trainer.Fit(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer first.Close()
+	// The last one was a mistake.
+	if err := trainer.Relabel(examples[4], 1); err != nil {
+		log.Fatal(err)
+	}
+	second, report, err := trainer.Refit(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer second.Close()
+	prediction, err := second.Predict(features)
+	fmt.Println(report.Converged, prediction.Labels, err)
+	// Output: true [0 0 1 1 1] <nil>
+}
+
+// A search finds the penalty on examples that are held out.
+func ExampleTrainer_Search() {
+	trainer, err := byol.NewTrainerOf(1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer trainer.Close()
+	for i := range 40 {
+		label, err := trainer.AddClass([]string{"low", "high"}[i%2])
+		if err != nil {
+			log.Fatal(err)
+		}
+		row := byol.Matrix{Data: []float32{float32(i%2*100 + i)}, Rows: 1, Columns: 1}
+		if _, err := trainer.Add(row, []uint32{label}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	head, report, tried, err := trainer.Search(context.Background(), &byol.SearchOptions{Folds: 5})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer head.Close()
+	fmt.Println(len(tried), "penalties,", report.Converged)
+	// Output: 13 penalties, true
+}
+
+func ExampleFeatures_Nearest() {
+	features, err := byol.NewFeaturesOf(2)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer features.Close()
+	rows := byol.Matrix{Data: []float32{1, 0, 0, 1, 3, 1}, Rows: 3, Columns: 2}
+	if err := features.Append(rows, nil, []string{"east", "north", "north-east"}); err != nil {
+		log.Fatal(err)
+	}
+	nearest, _, err := features.Nearest(byol.Matrix{Data: []float32{2, 1}, Rows: 1, Columns: 2}, 2)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, row := range nearest {
+		fmt.Println(features.Name(int(row)))
+	}
+	// Output:
+	// north-east <nil>
+	// east <nil>
+}
+
+func ExamplePack() {
+	packed, err := byol.Pack(byol.Matrix{Data: []float32{-127, 3, 50}, Rows: 1, Columns: 3}, byol.PackInt8)
+	if err != nil {
+		log.Fatal(err)
+	}
+	again, err := packed.Unpack()
+	fmt.Println(len(packed.Data), "bytes:", again.Data, err)
+	// Output: 3 bytes: [-127 3 50] <nil>
+}
+
+// Weights of elsewhere become a head, and a head an ONNX model.
+func ExampleNewHead() {
+	head, err := byol.NewHead(byol.Matrix{Data: []float32{1, -1}, Rows: 2, Columns: 1}, []float32{0, 0.5},
+		&byol.HeadOptions{Classes: []string{"plus", "minus"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer head.Close()
+	model, err := head.ONNX(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	info, err := byol.Inspect(byol.Bytes(model))
+	fmt.Println(info.InputName, err)
+	// Output: features <nil>
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -139,5 +140,38 @@ func FuzzFit(f *testing.F) {
 		h, _, err := Fit(t.Context(), m, labels, &FitOptions{L2: l2, Tolerance: tolerance, MaxIterations: iterations % 50})
 		harmless(t, err)
 		h.Close()
+	})
+}
+
+// Files of features, whatever they hold: an error or a container that can be asked.
+func FuzzLoadFeatures(f *testing.F) {
+	features, err := NewFeaturesOf(2)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer features.Close()
+	rows := Matrix{Data: []float32{1, 2, 3, 4}, Rows: 2, Columns: 2}
+	if err := features.Append(rows, []uint32{0, 1}, []string{"a", "b"}); err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range []string{"seed.safetensors", "seed.npy"} {
+		path := filepath.Join(f.TempDir(), name)
+		if err := features.Save(path); err != nil {
+			continue
+		}
+		addFiles(f, path)
+	}
+	place := filepath.Join(f.TempDir(), "file")
+	f.Fuzz(func(t *testing.T, file []byte) {
+		if err := os.WriteFile(place, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := LoadFeatures(place)
+		harmless(t, err)
+		if err == nil {
+			_, _, err = loaded.Nearest(rows, 1)
+			harmless(t, err)
+			loaded.Close()
+		}
 	})
 }

@@ -10,37 +10,46 @@
 #include <string>
 #include <vector>
 
-// Pictures, their features, and their classes.
+// The pictures that are kept, their features, and their classes.
 struct album {
     std::vector<std::string> paths;
     byol::matrix features;
     std::vector<std::uint32_t> labels;
-
-    void enrol(const byol::encoder &encoder, const std::vector<std::string> &pictures, std::uint32_t label)
-    {
-        const byol::matrix found = encoder.extract_files(pictures).value();
-        paths.insert(paths.end(), pictures.begin(), pictures.end());
-        features.values.insert(features.values.end(), found.values.begin(), found.values.end());
-        features.rows = paths.size();
-        features.columns = found.columns;
-        labels.resize(paths.size(), label);
-    }
 };
 
-// Fits a head, keeps it in a file, and judges and uses what the file holds.
-static void teach(const byol::encoder &encoder, const std::string &file, const std::vector<std::string> &names,
-                  const album &learn, const album &held)
+// Enrols a folder's pictures as a class of the trainer: all but the last.
+static void enrol(byol::trainer &trainer, const byol::encoder &encoder, const std::string &folder, album &held)
 {
-    const byol::span<const std::uint32_t> labels(learn.labels.data(), learn.labels.size());
-    byol::head::fit(learn.features, labels, names, encoder).value().save(file).value();
+    std::vector<std::string> paths;
+    for (const auto &entry : std::filesystem::directory_iterator(folder))
+        paths.push_back(folder + "/" + entry.path().filename().string());
+    std::sort(paths.begin(), paths.end());
+    const std::string last = paths.back();
+    paths.pop_back();
+    const std::uint32_t label = trainer.add_class(folder).value();
+    const std::vector<std::uint32_t> labels(paths.size(), label);
+    trainer.add_files(encoder, paths, {labels.data(), labels.size()}).value();
+    const byol::matrix found = encoder.extract_files({last}).value();
+    held.paths.push_back(last);
+    held.labels.push_back(label);
+    held.features.values.insert(held.features.values.end(), found.values.begin(), found.values.end());
+    held.features.rows = held.paths.size();
+    held.features.columns = found.columns;
+}
+
+// Fits a head to all that was enrolled, keeps it in a file, and judges and uses what the file holds.
+static void teach(byol::trainer &trainer, const std::string &file, const album &held)
+{
+    trainer.refit().value().save(file).value();
     const byol::head head = byol::head::load(file).value();
     const byol::span<const std::uint32_t> truth(held.labels.data(), held.labels.size());
     const byol::evaluation judged = head.evaluate(held.features, truth).value();
     const byol::prediction guess = head.predict(held.features).value();
-    std::printf("%zu classes, %zu pictures learned, %.3f of %zu others right\n", names.size(), learn.paths.size(),
-                judged.metrics.top1, held.paths.size());
+    const byol_trainer_info info = trainer.info().value();
+    std::printf("%u classes, %llu pictures learned, %.3f of %zu others right\n", unsigned(info.classes),
+                static_cast<unsigned long long>(info.examples), judged.metrics.top1, held.paths.size());
     for (std::size_t i = 0; i < held.paths.size(); i++)
-        std::printf("  %s: %s %.3f\n", held.paths[i].c_str(), names[guess.labels[i]].c_str(),
+        std::printf("  %s: %s %.3f\n", held.paths[i].c_str(), trainer.class_name(guess.labels[i]).value().c_str(),
                     double(guess.probabilities.row(i)[guess.labels[i]]));
 }
 
@@ -52,19 +61,12 @@ int main(int argc, char **argv)
     }
     try {
         const byol::encoder encoder = byol::encoder::open(byol::source::file(argv[1])).value();
-        album learn, held;
-        std::vector<std::string> names;
+        byol::trainer trainer = byol::trainer::create(encoder).value();
+        album held;
         for (int i = 3; i < argc; i++) {
-            std::vector<std::string> paths;
-            for (const auto &entry : std::filesystem::directory_iterator(argv[i]))
-                paths.push_back(argv[i] + ("/" + entry.path().filename().string()));
-            std::sort(paths.begin(), paths.end());
-            const auto last = paths.empty() ? paths.end() : paths.end() - 1;
-            learn.enrol(encoder, {paths.begin(), last}, std::uint32_t(i - 3));
-            held.enrol(encoder, {last, paths.end()}, std::uint32_t(i - 3));
-            names.push_back(argv[i]);
+            enrol(trainer, encoder, argv[i], held);
             if (i >= argc - 2) // without the last class, and with it
-                teach(encoder, argv[2], names, learn, held);
+                teach(trainer, argv[2], held);
         }
     } catch (const std::exception &error) {
         std::fprintf(stderr, "teach: %s\n", error.what());

@@ -7,11 +7,12 @@ use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::runtime::Runtime;
 use byol_serve::solver::FitOptions;
-use ndarray::Array2;
+use byol_serve::trainer::Trainer;
+use ndarray::{Array2, ArrayView2};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// Pictures, their features one after the other, and their classes.
+/// The pictures that are kept, their features one after the other, and their classes.
 #[derive(Default)]
 struct Album {
     paths: Vec<String>,
@@ -19,36 +20,41 @@ struct Album {
     labels: Vec<u32>,
 }
 
-impl Album {
-    fn enrol(&mut self, encoder: &Encoder, paths: &[String], label: usize) -> Result<(), Box<dyn Error>> {
-        let (old, n) = (self.values.len(), encoder.dimension());
-        let files: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.values.resize(old + paths.len() * n, 0.0);
-        encoder.extract_files(&files, &mut self.values[old..], n, None, &Cancel::new())?;
-        self.paths.extend_from_slice(paths);
-        self.labels.resize(self.paths.len(), label as u32);
-        Ok(())
-    }
-
-    fn features(&self, encoder: &Encoder, names: &[String]) -> Result<Features, Box<dyn Error>> {
-        let values = Array2::from_shape_vec((self.paths.len(), encoder.dimension()), self.values.clone())?;
-        let mut features = Features::labelled(values, self.labels.clone());
-        features.classes = Some(names.to_vec());
-        features.encoder = Some(encoder.sha256().to_string());
-        Ok(features)
-    }
+fn extract(encoder: &Encoder, paths: &[String]) -> Result<Vec<f32>, Box<dyn Error>> {
+    let files: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let mut values = vec![0.0; paths.len() * encoder.dimension()];
+    encoder.extract_files(&files, &mut values, encoder.dimension(), None, &Cancel::new())?;
+    Ok(values)
 }
 
-/// Fits a head, keeps it in a file, and judges and uses what the file holds.
-fn teach(encoder: &Encoder, file: &str, names: &[String], learn: &Album, held: &Album) -> Result<(), Box<dyn Error>> {
-    Head::fit(&learn.features(encoder, names)?, &FitOptions::default(), &Cancel::new(), None)?.save(file)?;
+/// Enrols a folder's pictures as a class of the trainer: all but the last.
+fn enrol(trainer: &Trainer, encoder: &Encoder, folder: &str, held: &mut Album) -> Result<(), Box<dyn Error>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        paths.push(format!("{folder}/{}", entry?.file_name().to_string_lossy()));
+    }
+    paths.sort();
+    let (first, last) = paths.split_at(paths.len().saturating_sub(1));
+    let label = trainer.add_class(folder)?;
+    let values = extract(encoder, first)?;
+    trainer.add(ArrayView2::from_shape((first.len(), encoder.dimension()), &values)?, &vec![label; first.len()])?;
+    held.values.extend(extract(encoder, last)?);
+    held.paths.extend_from_slice(last);
+    held.labels.resize(held.paths.len(), label);
+    Ok(())
+}
+
+/// Fits a head to all that was enrolled, keeps it in a file, and judges and uses what the file holds.
+fn teach(trainer: &Trainer, file: &str, held: &Album) -> Result<(), Box<dyn Error>> {
+    trainer.refit(&FitOptions::default(), &Cancel::new(), None)?.save(file)?;
     let head = Head::load(file)?;
-    let features = held.features(encoder, names)?;
-    let (learned, others) = (learn.paths.len(), held.paths.len());
+    let values = Array2::from_shape_vec((held.paths.len(), trainer.dimension()), held.values.clone())?;
+    let features = Features::labelled(values, held.labels.clone());
+    let (classes, others) = (trainer.classes(), held.paths.len());
     let top1 = head.evaluate(&features)?.top1;
-    println!("{} classes, {learned} pictures learned, {top1:.3} of {others} others right", names.len());
+    println!("{} classes, {} pictures learned, {top1:.3} of {others} others right", classes.len(), trainer.len());
     for (path, guess) in held.paths.iter().zip(head.predict(features.values.view())?) {
-        println!("  {path}: {} {:.3}", names[guess.label], guess.probability);
+        println!("  {path}: {} {:.3}", classes[guess.label], guess.probability);
     }
     Ok(())
 }
@@ -60,19 +66,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: teach ENCODER.onnx HEAD.safetensors FOLDER FOLDER FOLDER...".into()),
     };
     let encoder = Encoder::open(&Runtime::shared()?, Path::new(model), &EncoderOptions::default())?;
-    let (mut learn, mut held) = (Album::default(), Album::default());
-    for (label, folder) in folders.iter().enumerate() {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            paths.push(format!("{folder}/{}", entry?.file_name().to_string_lossy()));
-        }
-        paths.sort();
-        let (first, last) = paths.split_at(paths.len().saturating_sub(1));
-        learn.enrol(&encoder, first, label)?;
-        held.enrol(&encoder, last, label)?;
+    let trainer = Trainer::new(encoder.dimension(), Some(encoder.sha256().to_string()))?;
+    let mut held = Album::default();
+    for (i, folder) in folders.iter().enumerate() {
+        enrol(&trainer, &encoder, folder, &mut held)?;
         // Without the last class, and with it.
-        if label + 2 >= folders.len() {
-            teach(&encoder, file, &folders[..=label], &learn, &held)?;
+        if i + 2 >= folders.len() {
+            teach(&trainer, file, &held)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use byol_serve::metrics::Tally;
 
 use crate::guard::guard;
 use crate::head::{self, byol_head, check_rows, matrix, table};
+use crate::memory;
 use crate::pointer::{self, Versioned};
 use crate::status::*;
 
@@ -58,7 +59,7 @@ pub unsafe extern "C" fn byol_metrics_init(metrics: *mut byol_metrics, size: usi
 ///
 /// Ownership: all memory is the caller's and only used during the call. Threads: any.
 /// Errors: NULL_POINTER, HANDLE, ABI, INVALID_ARG, SHAPE, LABEL and NON_FINITE (both with the row in item_index), DATA,
-/// BUFFER_TOO_SMALL. @since 0.1.0
+/// BUFFER_TOO_SMALL, LIMIT, NO_MEMORY. @since 0.1.0
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn byol_head_evaluate(
@@ -92,7 +93,10 @@ pub unsafe extern "C" fn byol_head_evaluate(
                 false => Some(table(confusion, classes, classes, confusion_len, "confusion")?),
             };
             check_rows(&head, features)?;
+            // As many as the caller has rows: memory that may be refused.
+            memory::allow(Tally::room(rows), "what is known of each row")?;
             let mut tally = Tally::new(classes);
+            tally.reserve(rows)?;
             for (first, chunk) in head::chunks(features, classes) {
                 tally.add(head.probabilities(chunk)?.view(), &labels[first..first + chunk.nrows()])?;
             }

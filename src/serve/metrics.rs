@@ -73,6 +73,19 @@ impl Tally {
         Self { confusion: Array2::zeros((classes, classes)), outcomes: Vec::new() }
     }
 
+    /// Bytes that [`Tally::reserve`] takes for so many rows.
+    pub fn room(examples: usize) -> usize {
+        examples.saturating_mul(size_of::<Outcome>())
+    }
+
+    /// Makes room for so many further rows.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn reserve(&mut self, examples: usize) -> Result<()> {
+        self.outcomes.try_reserve(examples).map_err(|_| Error::NoMemory { bytes: Self::room(examples) })
+    }
+
     /// Takes in probabilities `[examples, classes]` and the true labels.
     ///
     /// # Errors
@@ -86,9 +99,7 @@ impl Tally {
         if found != classes {
             return Err(Error::DimensionMismatch { what: "names of classes", expected: found, found: classes });
         }
-        // As many as the caller has rows: memory that may be refused.
-        let bytes = examples.saturating_mul(size_of::<Outcome>());
-        self.outcomes.try_reserve(examples).map_err(|_| Error::NoMemory { bytes })?;
+        self.reserve(examples)?;
         for (p, &label) in probabilities.outer_iter().zip(labels) {
             if label as usize >= classes {
                 return Err(Error::LabelOutside { row: self.outcomes.len(), label: label.into(), classes });

@@ -12,90 +12,58 @@ import (
 	"byol"
 )
 
-// A set is pictures, their features, and their classes.
-type set struct {
+// An album is the pictures that are kept, their features, and their classes.
+type album struct {
 	paths    []string
 	features byol.Matrix
 	labels   []uint32
 }
 
-func (s *set) enrol(ctx context.Context, encoder *byol.Encoder, paths []string, label uint32) error {
-	features, err := encoder.ExtractFiles(ctx, paths, nil)
+// must ends the program where a call failed.
+func must[T any](value T, err error) T {
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	s.paths = append(s.paths, paths...)
-	for range paths {
-		s.labels = append(s.labels, label)
-	}
-	s.features.Data = append(s.features.Data, features.Data...)
-	s.features.Rows, s.features.Columns = len(s.paths), features.Columns
-	return nil
+	return value
 }
 
-// teach fits a head, keeps it in a file, and judges and uses what the file holds.
-func teach(ctx context.Context, encoder *byol.Encoder, file string, names []string, learn, held *set) error {
-	fitted, _, err := byol.Fit(ctx, learn.features, learn.labels, &byol.FitOptions{Classes: names, Encoder: encoder})
+// enrol enrols a folder's pictures as a class of the trainer: all but the last.
+func enrol(ctx context.Context, trainer *byol.Trainer, encoder *byol.Encoder, folder string, held *album) {
+	label := must(trainer.AddClass(folder))
+	var paths []string
+	var labels []uint32
+	for _, entry := range must(os.ReadDir(folder)) {
+		paths = append(paths, folder+"/"+entry.Name())
+		labels = append(labels, label)
+	}
+	last := max(0, len(paths)-1)
+	must(trainer.AddFiles(ctx, encoder, paths[:last], labels[:last], nil))
+	features := must(encoder.ExtractFiles(ctx, paths[last:], nil))
+	held.paths = append(held.paths, paths[last:]...)
+	held.labels = append(held.labels, labels[last:]...)
+	held.features.Data = append(held.features.Data, features.Data...)
+	held.features.Rows, held.features.Columns = len(held.paths), features.Columns
+}
+
+// teach fits a head to all that was enrolled, keeps it in a file, and judges and uses what the file holds.
+func teach(ctx context.Context, trainer *byol.Trainer, file string, names []string, held *album) {
+	fitted, _, err := trainer.Refit(ctx, nil)
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
 	defer fitted.Close()
 	if err := fitted.Save(file); err != nil {
-		return err
+		log.Fatal(err)
 	}
-	head, err := byol.LoadHead(file)
-	if err != nil {
-		return err
-	}
+	head := must(byol.LoadHead(file))
 	defer head.Close()
-	metrics, err := head.Evaluate(held.features, held.labels)
-	if err != nil {
-		return err
+	info, others := must(trainer.Info()), len(held.paths)
+	top1 := must(head.Evaluate(held.features, held.labels)).Top1
+	fmt.Printf("%d classes, %d pictures learned, %.3f of %d others right\n", info.Classes, info.Examples, top1, others)
+	guess := must(head.Predict(held.features))
+	for i, label := range guess.Labels {
+		fmt.Printf("  %s: %s %.3f\n", held.paths[i], names[label], guess.Probabilities.Row(i)[label])
 	}
-	p, err := head.Predict(held.features)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%d classes, %d pictures learned, %.3f of %d others right\n", len(names), len(learn.paths), metrics.Top1,
-		len(held.paths))
-	for i, label := range p.Labels {
-		fmt.Printf("  %s: %s %.3f\n", held.paths[i], names[label], p.Probabilities.Row(i)[label])
-	}
-	return nil
-}
-
-func run(ctx context.Context, model, file string, folders []string) error {
-	encoder, err := byol.OpenEncoder(byol.File(model), nil)
-	if err != nil {
-		return err
-	}
-	defer encoder.Close()
-	var learn, held set
-	for label, folder := range folders {
-		entries, err := os.ReadDir(folder)
-		if err != nil {
-			return err
-		}
-		var paths []string
-		for _, entry := range entries {
-			paths = append(paths, folder+"/"+entry.Name())
-		}
-		last := max(0, len(paths)-1)
-		if err := learn.enrol(ctx, encoder, paths[:last], uint32(label)); err != nil {
-			return err
-		}
-		if err := held.enrol(ctx, encoder, paths[last:], uint32(label)); err != nil {
-			return err
-		}
-		if label < len(folders)-2 {
-			continue
-		}
-		// Without the last class, and with it.
-		if err := teach(ctx, encoder, file, folders[:label+1], &learn, &held); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func main() {
@@ -103,7 +71,16 @@ func main() {
 	if len(os.Args) < 6 {
 		log.Fatal("usage: teach ENCODER.onnx HEAD.safetensors FOLDER FOLDER FOLDER...")
 	}
-	if err := run(context.Background(), os.Args[1], os.Args[2], os.Args[3:]); err != nil {
-		log.Fatal(err)
+	encoder := must(byol.OpenEncoder(byol.File(os.Args[1]), nil))
+	defer encoder.Close()
+	trainer := must(byol.NewTrainer(encoder))
+	defer trainer.Close()
+	var held album
+	folders := os.Args[3:]
+	for i, folder := range folders {
+		enrol(context.Background(), trainer, encoder, folder, &held)
+		if i >= len(folders)-2 { // without the last class, and with it
+			teach(context.Background(), trainer, os.Args[2], folders, &held)
+		}
 	}
 }

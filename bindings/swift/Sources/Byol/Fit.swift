@@ -191,7 +191,9 @@ extension Head {
     ///
     /// The fit begins with the iteration, and stops when the loop is left or its task cancelled.
     public static func fitting(_ examples: Examples, options: FitOptions = FitOptions()) -> FitEvents {
-        FitEvents(examples: examples, options: options)
+        FitEvents { (cancellation, progress) throws(ByolError) in
+            try fit(examples, options: options, cancellation: cancellation, progress: progress)
+        }
     }
 }
 
@@ -207,19 +209,23 @@ public enum FitEvent: Sendable {
 public struct FitEvents: AsyncSequence, Sendable {
     public typealias Element = FitEvent
 
-    let examples: Examples
-    let options: FitOptions
+    /// Fits on the calling thread.
+    typealias Fit = @Sendable (Cancellation, @escaping (FitProgress) -> Bool) throws(ByolError) -> (head: Head, report: FitReport)
+
+    let fit: Fit
+
+    init(_ fit: @escaping Fit) { self.fit = fit }
 
     /// Begins the fit.
     public func makeAsyncIterator() -> AsyncIterator {
         let (stream, continuation) = AsyncThrowingStream<FitEvent, any Error>.makeStream()
-        let (examples, options) = (examples, options)
+        let fit = fit
         do throws(ByolError) {
             let cancellation = try Cancellation()
             continuation.onTermination = { _ in cancellation.cancel() }
             Work.start {
                 do throws(ByolError) {
-                    let (head, report) = try Head.fit(examples, options: options, cancellation: cancellation) {
+                    let (head, report) = try fit(cancellation) {
                         continuation.yield(.progress($0))
                         return true
                     }

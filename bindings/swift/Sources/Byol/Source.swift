@@ -1,11 +1,15 @@
 import CByol
 import Foundation
 
-/// An ONNX file, on disk or in memory.
+/// An ONNX file: on disk, in memory, or from a function.
 public struct Source: Sendable {
+    /// Writes the next bytes of a file into a buffer, and says how many there are; 0 at the end of the file.
+    public typealias Reader = @Sendable (UnsafeMutableRawBufferPointer) throws -> Int
+
     enum Place: Sendable {
         case path(String)
         case bytes(Data)
+        case reader(@Sendable () -> Reader)
     }
 
     let place: Place
@@ -29,6 +33,15 @@ public struct Source: Sendable {
     /// The bytes of a file.
     public static func bytes(_ data: Data, sha256: String? = nil) -> Source {
         Source(place: .bytes(data), sha256: sha256)
+    }
+
+    /// The bytes that a function gives, for files that are encrypted or packed.
+    ///
+    /// `open` makes a reader that begins at the file's first byte; it is called once for each use of the source. The reader
+    /// is called on the thread that uses the source until it returns 0. What it throws ends the use of the source with a
+    /// `ByolError`, `.io`.
+    public static func reader(sha256: String? = nil, _ open: @escaping @Sendable () -> Reader) -> Source {
+        Source(place: .reader(open), sha256: sha256)
     }
 
     /// Lends C the source, for the length of a call.
@@ -55,6 +68,13 @@ public struct Source: Sendable {
                         return body(&source)
                     }
                 }
+            case .reader(let open):
+                let reading = Reading(open())
+                return withExtendedLifetime(reading) {
+                    source.read = readNext
+                    source.user = Unmanaged.passUnretained(reading).toOpaque()
+                    return body(&source)
+                }
             }
         }
     }
@@ -69,6 +89,20 @@ public struct Source: Sendable {
         try failure.get()
         return ModelInfo(info)
     }
+}
+
+/// What one use of a source lends to libbyol.
+private final class Reading {
+    let read: Source.Reader
+
+    init(_ read: @escaping Source.Reader) { self.read = read }
+}
+
+private func readNext(user: UnsafeMutableRawPointer?, buffer: UnsafeMutablePointer<UInt8>?, capacity: Int) -> Int64 {
+    guard let user, let buffer else { return -1 }
+    let reading = Unmanaged<Reading>.fromOpaque(user).takeUnretainedValue()
+    let room = UnsafeMutableRawBufferPointer(start: buffer, count: capacity)
+    return (try? reading.read(room)).map(Int64.init) ?? -1
 }
 
 /// What a model file says of itself. A size is 0 where the model leaves it open.

@@ -300,6 +300,16 @@ public final class Trainer: Sendable {
         }
     }
 
+    /// Fits a head to all examples off the cooperative pool, as `Head.fitting`, and tells how far it is; with `again`, as
+    /// `refit`.
+    public func fitting(options: FitOptions = FitOptions(), again: Bool = false) -> FitEvents {
+        FitEvents { (cancellation, progress) throws(ByolError) in
+            try again
+                ? self.refit(options: options, cancellation: cancellation, progress: progress)
+                : self.fit(options: options, cancellation: cancellation, progress: progress)
+        }
+    }
+
     private typealias Fit = (
         byol_trainer, UnsafePointer<byol_fit_options>?, byol_fit_callback?, UnsafeMutableRawPointer?, byol_cancel,
         UnsafeMutablePointer<byol_head>?, UnsafeMutablePointer<byol_fit_report>?, UnsafeMutablePointer<byol_error>?

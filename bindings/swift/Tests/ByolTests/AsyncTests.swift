@@ -96,6 +96,21 @@ struct AsyncTests {
         let finished = try #require(last)
         #expect(iterations.last == finished.report.iterations)
         #expect(iterations == iterations.sorted())
+        let trainer = try Trainer(of: encoder)
+        for label in 0..<classCount { _ = try trainer.addClass("\(label)") }
+        try trainer.add(examples.features, labels: examples.labels)
+        for again in [false, true] {
+            var (steps, head): (Int, Head?) = (0, nil)
+            for try await event in trainer.fitting(again: again) {
+                switch event {
+                case .progress(let progress): steps = progress.iteration
+                case .finished(let fitted, let report):
+                    #expect(steps == report.iterations)
+                    head = fitted
+                }
+            }
+            #expect(try #require(head).predict(examples.features).labels == labels)
+        }
         let again = try await Head.fit(examples)
         #expect(try finished.head.logits(examples.features) == again.head.logits(examples.features))
     }
@@ -128,6 +143,34 @@ struct AsyncTests {
         fit.cancel()
         let error = await fit.result.failure as? ByolError
         #expect(error?.code == .cancelled)
+        for _ in 0..<300 where Library.liveHandles(.cancellation) != 0 { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(Library.liveHandles(.cancellation) == 0)
+    }
+
+    @Test func trainersStopWithTheirTask() async throws {
+        let (examples, options) = try hardExamples()
+        let trainer = try Trainer(dimension: examples.features.columns)
+        for label in 0..<20 { _ = try trainer.addClass("class \(label)") }
+        try trainer.add(examples.features, labels: examples.labels)
+        for work in [
+            { @Sendable in _ = try await trainer.fit(options: options) },
+            { @Sendable in _ = try await trainer.refit(options: options) },
+            { @Sendable in _ = try await trainer.search(options: options) },
+        ] {
+            let task = Task { try await work() }
+            try await Task.sleep(for: .milliseconds(100))
+            task.cancel()
+            #expect((await task.result.failure as? ByolError)?.code == .cancelled)
+        }
+        let encoder = try await ImageEncoder(.path(modelPath()))
+        let own = try Trainer(of: encoder)
+        _ = try own.addClass("one")
+        let many = Array(repeating: bands(1).pictures[0], count: 200_000)
+        let task = Task { try await own.add(many, labels: many.map { _ in 0 }, with: encoder) }
+        try await Task.sleep(for: .milliseconds(100))
+        task.cancel()
+        #expect((await task.result.failure as? ByolError)?.code == .cancelled)
+        #expect(try own.info().examples == 0)
         for _ in 0..<300 where Library.liveHandles(.cancellation) != 0 { try await Task.sleep(for: .milliseconds(10)) }
         #expect(Library.liveHandles(.cancellation) == 0)
     }

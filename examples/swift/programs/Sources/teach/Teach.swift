@@ -4,35 +4,41 @@
 import Byol
 import Foundation
 
-/// Pictures, their features, and their classes.
+/// The pictures that are kept, their features, and their classes.
 struct Album {
     var paths: [String] = []
     var features: [Float] = []
     var labels: [Int] = []
-
-    mutating func enrol(_ pictures: [String], as label: Int, with encoder: ImageEncoder) async throws(ByolError) {
-        let new = try await encoder.extract(files: pictures.map { URL(fileURLWithPath: $0) })
-        paths += pictures
-        features += new.values
-        labels += pictures.map { _ in label }
-    }
 
     func matrix() throws(ByolError) -> Matrix {
         try Matrix(features, rows: paths.count, columns: features.count / max(1, paths.count))
     }
 }
 
-/// Fits a head, keeps it in a file, and judges and uses what the file holds.
-func teach(_ names: [String], _ learn: Album, _ held: Album, encoder: ImageEncoder, file: String) async throws(ByolError) {
-    let examples = Examples(try learn.matrix(), labels: learn.labels, classNames: names, encoder: encoder)
-    try await Head.fit(examples).head.save(path: file)
+/// Enrols a folder's pictures as a class of the trainer: all but the last.
+func enrol(_ folder: String, in trainer: Trainer, with encoder: ImageEncoder, keeping held: inout Album) async throws {
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+    let files = names.map { URL(fileURLWithPath: folder + "/" + $0) }
+    let label = try trainer.addClass(folder)
+    try await trainer.add(
+        files: files.dropLast(), labels: files.dropLast().map { _ in label }, with: encoder)
+    held.features += try await encoder.extract(files: files.suffix(1)).values
+    held.paths += names.suffix(1).map { folder + "/" + $0 }
+    held.labels += names.suffix(1).map { _ in label }
+}
+
+/// Fits a head to all that was enrolled, keeps it in a file, and judges and uses what the file holds.
+func teach(_ trainer: Trainer, file: String, _ held: Album) async throws(ByolError) {
+    try await trainer.refit().head.save(path: file)
     let head = try Head(path: file)
     let metrics = try head.evaluate(held.matrix(), labels: held.labels)
     let prediction = try head.predict(held.matrix())
+    let info = try trainer.info()
     let right = String(format: "%.3f", metrics.top1)
-    print("\(names.count) classes, \(learn.paths.count) pictures learned, \(right) of \(held.paths.count) others right")
+    print("\(info.classes) classes, \(info.examples) pictures learned, \(right) of \(held.paths.count) others right")
     for (i, label) in prediction.labels.enumerated() {
-        print("  \(held.paths[i]): \(names[label]) \(String(format: "%.3f", prediction.probabilities[i, label]))")
+        let name = try trainer.classInfo(label).name
+        print("  \(held.paths[i]): \(name) \(String(format: "%.3f", prediction.probabilities[i, label]))")
     }
 }
 
@@ -46,17 +52,13 @@ struct Teach {
         }
         do {
             let encoder = try await ImageEncoder(.path(arguments[1]))
+            let trainer = try Trainer(of: encoder)
             let folders = Array(arguments[3...])
-            var (learn, held) = (Album(), Album())
-            for (label, folder) in folders.enumerated() {
-                let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
-                let paths = names.map { folder + "/" + $0 }
-                try await learn.enrol(paths.dropLast(), as: label, with: encoder)
-                try await held.enrol(paths.suffix(1), as: label, with: encoder)
+            var held = Album()
+            for (i, folder) in folders.enumerated() {
+                try await enrol(folder, in: trainer, with: encoder, keeping: &held)
                 // Without the last class, and with it.
-                if label >= folders.count - 2 {
-                    try await teach(Array(folders[...label]), learn, held, encoder: encoder, file: arguments[2])
-                }
+                if i >= folders.count - 2 { try await teach(trainer, file: arguments[2], held) }
             }
         } catch {
             FileHandle.standardError.write(Data("teach: \(error)\n".utf8))
