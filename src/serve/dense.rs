@@ -136,6 +136,7 @@ fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
 }
 
 /// An upper factor U with `U'U` = a symmetric matrix.
+#[derive(Debug)]
 pub struct Cholesky {
     factor: Vec<f32>,
     inverse_diagonal: Vec<f32>,

@@ -22,7 +22,7 @@ use crate::feature_file::FeatureFile;
 use crate::features::{self, Features};
 use crate::metrics::{self, Evaluation, Intervals};
 use crate::rows::Rows;
-use crate::solver::{self, FitOptions, FitReport, Progress};
+use crate::solver::{self, FitOptions, FitReport, Kept, Progress};
 
 /// A linear classifier of features.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,9 +91,22 @@ impl Head {
         cancel: &Cancel,
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Self> {
+        Self::fit_with(features, options, cancel, progress, &mut Kept::default())
+    }
+
+    /// As [`Head::fit`], with what the fit before left: a fit of nearly the same rows is then shorter.
+    pub(crate) fn fit_with(
+        features: &Features,
+        options: &FitOptions,
+        cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+        kept: &mut Kept,
+    ) -> Result<Self> {
         let labels = features.labels()?;
         let classes = features.class_count();
-        let (weights, bias, fit) = solver::fit(features.values.view(), labels, classes, options, cancel, progress)
+        let x = solver::standard_layout(features.values.view());
+        let (rows, columns) = (Rows::F32(&x), features.values.ncols());
+        let (weights, bias, fit) = solver::fit_with(rows, columns, labels, classes, options, cancel, progress, kept)
             .map_err(|error| named(error, features.names.as_deref(), features.classes.as_deref()))?;
         let training = Training { examples: features.len(), standardize: options.standardize, fit };
         let names = (0..classes).map(|class| features.class_name(class)).collect();
@@ -147,12 +160,24 @@ impl Head {
         cancel: &Cancel,
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Self> {
+        self.refit_with(features, options, cancel, progress, &mut Kept::default())
+    }
+
+    /// As [`Head::refit`], with what the fit before left.
+    pub(crate) fn refit_with(
+        &self,
+        features: &Features,
+        options: &FitOptions,
+        cancel: &Cancel,
+        progress: Option<&mut dyn FnMut(&Progress)>,
+        kept: &mut Kept,
+    ) -> Result<Self> {
         self.check_dimensions(features.dimensions())?;
         let names: Vec<String> = (0..features.class_count()).map(|class| features.class_name(class)).collect();
         // Measured: where a class is new, the old optimum is no better a start than none (docs/results.md).
         let known = names.iter().all(|name| self.labels.contains(name));
         let start = known.then(|| self.start_for(&names));
-        Self::fit(features, &FitOptions { start, ..options.clone() }, cancel, progress)
+        Self::fit_with(features, &FitOptions { start, ..options.clone() }, cancel, progress, kept)
     }
 
     /// Where a fit of these classes may start so that it is short: [`FitOptions::start`].

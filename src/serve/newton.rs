@@ -1,13 +1,20 @@
-//! How a fit finds the optimum: Newton's method, each step by conjugate gradients with the preconditioner of
-//! [`crate::precondition`], stopped by the certificate of [`crate::problem`].
+//! How a fit finds the optimum: L-BFGS around the preconditioner of [`crate::precondition`], and Newton's method where that
+//! is slow, each stopped by the certificate of [`crate::problem`].
 //!
-//! A step costs one pass over all rows, which finds value, gradient, bound, and the rows that still curve the loss; the
+//! A step of L-BFGS costs one pass over all rows; the preconditioner, scaled by what the last step told, stands for the
+//! inverse Hessian that no step has told of (Nocedal 1980). It is made anew at the current point now and then. Newton's
+//! steps are found by conjugate gradients with the same preconditioner: where there is none, where steps of L-BFGS gain
+//! little, and near the end of what float32 can tell, where products may stay in float32 while passes may not.
+//!
+//! A step of Newton's costs one pass over all rows, which finds value, gradient, bound, and the rows that still curve the loss; the
 //! products within go over those alone ([`crate::curvature`]). A step is found as exactly as its quadratic model
 //! deserves (Eisenstat and Walker 1996), and never more exactly than the certificate asks for: the gradient after a step
 //! is the residual before it.
 //!
 //! Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cancel::Cancel;
@@ -20,6 +27,14 @@ use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
 const PRODUCTS: usize = 400;
+/// Steps that are remembered.
+const REMEMBERED: usize = 20;
+/// Passes after which a preconditioner is made anew; for the next, twice as many.
+const AGE: usize = 3;
+/// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
+const WATCHED: usize = 15;
+const SMALLER: f64 = 0.7;
+const LOWER: f64 = 1e-4;
 /// Tries to find a step that lowers the objective.
 const TRIES: usize = 14;
 
@@ -65,6 +80,7 @@ impl Problem<'_> {
         cancel: &Cancel,
         mut progress: Option<&mut dyn FnMut(&Progress)>,
         began: Instant,
+        kept: &mut Kept,
     ) -> Result<Solution> {
         if options.l1 > 0.0 {
             return self.solve_sparse(options, start, cancel, progress, began);
@@ -72,17 +88,22 @@ impl Problem<'_> {
         let l2 = self.penalty(options.l2);
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
-        let sample = self.sample(cancel)?;
-        let w = match (start, sample) {
-            (Some(start), _) => start,
-            (None, Some(sample)) => self.inside(|| sample.start(l2, cancel))?.unwrap_or_else(|| self.prior()),
-            (None, None) => self.prior(),
+        let mut preconditioner = kept.take(self, l2);
+        let w = match start {
+            Some(start) => start,
+            None => match self.sample(cancel)? {
+                Some(sample) => self.inside(|| sample.start(l2, cancel))?.unwrap_or_else(|| self.prior()),
+                None => self.prior(),
+            },
         };
         let mut gradient = vec![0.0; size];
         let value = self.evaluate(&mut pass, false, &w, l2, &mut gradient, cancel)?;
         let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes: 1, products: 0 };
-        let mut preconditioner: Option<Preconditioner> = None;
-        let (mut spent, mut last_norm) = (f64::INFINITY, f64::INFINITY);
+        let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
+        let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
+        let (mut quick, mut listed) = (l2 > 0.0, true);
+        let (mut memory, mut age, mut since) = (Memory::default(), AGE, 0);
+        let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled) = (0, 0);
         let mut coarse = 1e-2;
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
@@ -101,27 +122,53 @@ impl Problem<'_> {
                 break converged;
             }
             let spread = state.value.spread;
-            let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
-            pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
-            // A preconditioner is made anew once the products since the last have cost as much as it did.
-            if let Some(sample) = sample
-                && preconditioner.as_ref().is_none_or(|p| spent > p.work())
-            {
-                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?;
-                spent = 0.0;
+            if quick && watched.0 == WATCHED {
+                quick = state.value.norm < SMALLER * watched.1 || state.value.objective < (1.0 - LOWER) * watched.2;
+            }
+            if watched.0.is_multiple_of(WATCHED) {
+                watched = (0, state.value.norm, state.value.objective);
+            }
+            watched.0 += 1;
+            // A preconditioner is made anew once what came since the last has cost as much as it did.
+            let due = preconditioner.as_ref().is_none_or(|p| spent > p.work() && (!quick || since >= age));
+            if due && let Some(sample) = self.sample(cancel)? {
+                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?.map(Arc::new);
+                age = if since == 0 { age } else { 2 * age };
+                (spent, since) = (0.0, 0);
             }
             let apply = |v: &[f64]| match &preconditioner {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
                 None => self.held(self.diagonal(v, l2)),
             };
-            let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
-            let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
-            state.products += found.products;
-            spent += curvature.work() * found.products as f64;
-            // A step that left more than it should have: rows and classes were left out that count.
-            if found.norm > 0.5 * last_norm && coarse > 1e-7 {
-                coarse *= 0.1;
+            quick &= preconditioner.is_some() && !state.exact;
+            if !quick && !listed {
+                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                listed = true;
+                state.value = self.evaluate(&mut pass, state.exact, &state.w, l2, &mut state.gradient, cancel)?;
+                state.passes += 1;
             }
+            let found = if quick {
+                pass.keep_from(f32::INFINITY);
+                listed = false;
+                if since == 0 {
+                    memory.rescale(&apply);
+                }
+                (spent, since) = (spent + pass_work, since + 1);
+                Step { direction: memory.direction(&state.gradient, &apply), norm: f64::INFINITY, products: 0 }
+            } else {
+                let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
+                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
+                let found = self.newton_step(&curvature, &state.gradient, l2, &apply, last_norm, enough, cancel)?;
+                state.products += found.products;
+                spent += curvature.work() * found.products as f64;
+                since += 1;
+                // A step that left more than it should have: rows and classes were left out that count.
+                if found.norm > 0.5 * last_norm && coarse > 1e-7 {
+                    coarse *= 0.1;
+                }
+                found
+            };
             last_norm = found.norm;
             let slope = dot(&found.direction, &state.gradient);
             // Without a penalty nothing is certified: what is left to gain is estimated.
@@ -130,8 +177,10 @@ impl Problem<'_> {
             }
             // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
             if !state.exact && -slope < 2e-8 * state.value.objective {
+                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                (quick, listed) = (false, true);
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
-                if state.gap() <= options.tolerance {
+                if state.gap() <= options.tolerance || found.products == 0 {
                     continue;
                 }
             }
@@ -157,12 +206,19 @@ impl Problem<'_> {
                 if state.exact {
                     break false;
                 }
+                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                (quick, listed) = (false, true);
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
                 continue;
             };
             iterations += 1;
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
             let gains = next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+            if quick {
+                let moved = next_w.iter().zip(&state.w).map(|(next, w)| next - w).collect();
+                let bent = next_gradient.iter().zip(&state.gradient).map(|(next, g)| next - g).collect();
+                memory.keep(moved, bent, &apply);
+            }
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
             state.value = next;
@@ -172,10 +228,13 @@ impl Problem<'_> {
                     break false;
                 }
                 (stalled, last_norm) = (0, f64::INFINITY);
+                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                (quick, listed) = (false, true);
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
             }
         };
         let gap = (l2 > 0.0).then(|| state.gap());
+        kept.give(self, l2, preconditioner);
         let State { w, value, passes, products, .. } = state;
         let l2 = options.l2;
         let objective = value.objective;
@@ -238,6 +297,100 @@ impl Problem<'_> {
             direction = z;
         }
         Ok(Step { direction, norm, products })
+    }
+}
+
+/// What one fit leaves for the next of nearly the same rows, so that it need not make a preconditioner: the last one.
+#[derive(Debug, Default)]
+pub struct Kept(Option<(Arc<Preconditioner>, Shape)>);
+
+/// What a preconditioner was made for.
+#[derive(Clone, Debug)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    classes: usize,
+    l2: f64,
+    free_bias: bool,
+    /// Factors of the columns.
+    scale: Vec<f64>,
+}
+
+impl Kept {
+    /// The last preconditioner, if it is near enough to one of this problem: any is right, a far one only slow.
+    fn take(&self, problem: &Problem, l2: f64) -> Option<Arc<Preconditioner>> {
+        let (preconditioner, old) = self.0.as_ref()?;
+        let near = |new: f64, old: f64| new < 1.5 * old && old < 1.5 * new;
+        let scales = problem.scale.iter().zip(&old.scale).all(|(new, old)| near(*new, *old) || new == old);
+        let same =
+            (old.columns, old.classes, old.free_bias) == (problem.columns, problem.classes, problem.fixed.is_none());
+        let fits = same && scales && near(l2, old.l2) && near(problem.y.len() as f64, old.rows as f64);
+        fits.then(|| Arc::clone(preconditioner))
+    }
+
+    fn give(&mut self, problem: &Problem, l2: f64, preconditioner: Option<Arc<Preconditioner>>) {
+        let &Problem { columns, classes, .. } = problem;
+        let shape = || Shape {
+            rows: problem.y.len(),
+            columns,
+            classes,
+            l2,
+            free_bias: problem.fixed.is_none(),
+            scale: problem.scale.clone(),
+        };
+        self.0 = preconditioner.map(|preconditioner| (preconditioner, shape()));
+    }
+}
+
+/// What the last steps told of the Hessian (L-BFGS, Nocedal 1980), around a preconditioner.
+struct Memory {
+    /// How far a step went, how the gradient changed, and one over their product.
+    pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)>,
+    /// What the preconditioner is multiplied with, so that it is right about the last step.
+    scale: f64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { pairs: VecDeque::new(), scale: 1.0 }
+    }
+}
+
+impl Memory {
+    fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>, apply: &impl Fn(&[f64]) -> Vec<f64>) {
+        let product = dot(&moved, &bent);
+        if product > 0.0 && product.is_finite() {
+            self.pairs.push_back((moved, bent, 1.0 / product));
+            if self.pairs.len() > REMEMBERED {
+                self.pairs.pop_front();
+            }
+            self.rescale(apply);
+        }
+    }
+
+    fn rescale(&mut self, apply: &impl Fn(&[f64]) -> Vec<f64>) {
+        if let Some((_, bent, rho)) = self.pairs.back() {
+            let scale = 1.0 / (rho * dot(bent, &apply(bent)));
+            self.scale = if scale > 0.0 && scale.is_finite() { scale } else { 1.0 };
+        }
+    }
+
+    /// Minus the inverse Hessian, as far as known, times the gradient.
+    fn direction(&self, gradient: &[f64], apply: &impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+        let mut rest = gradient.to_vec();
+        let take = |(moved, bent, rho): &(Vec<f64>, Vec<f64>, f64)| {
+            let part = rho * dot(moved, &rest);
+            add(&mut rest, -part, bent);
+            part
+        };
+        let taken: Vec<f64> = self.pairs.iter().rev().map(take).collect();
+        let mut direction = apply(&rest);
+        direction.iter_mut().for_each(|d| *d *= -self.scale);
+        for ((moved, bent, rho), part) in self.pairs.iter().zip(taken.iter().rev()) {
+            let length = part + rho * dot(bent, &direction);
+            add(&mut direction, -length, moved);
+        }
+        direction
     }
 }
 

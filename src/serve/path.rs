@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::metrics;
 use crate::problem::{Problem, check_l2, check_labels};
-use crate::solver::{FitOptions, FitReport, fit, standard_layout};
+use crate::solver::{FitOptions, FitReport, Kept, fit, standard_layout};
 
 /// One value of a path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,10 +129,12 @@ fn walk(
     let problem = Problem::new(standard.as_ref().into(), x.ncols(), y, classes, options, cancel)?;
     let mut points: Vec<PathPoint> = Vec::new();
     let mut start: Option<Vec<f64>> = None;
+    let mut kept = Kept::default();
     let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
     for (index, &l2) in l2_values.iter().enumerate() {
         let fit_began = Instant::now();
-        let solution = problem.solve(&FitOptions { l2, ..options.clone() }, start.take(), cancel, None, fit_began)?;
+        let options = FitOptions { l2, ..options.clone() };
+        let solution = problem.solve(&options, start.take(), cancel, None, fit_began, &mut kept)?;
         let (weights, bias) = problem.outer(&solution.w);
         let (accuracy, log_loss) = judge(validation_x, validation_y, &weights, &bias);
         let mut fit = solution.report;

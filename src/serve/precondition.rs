@@ -13,6 +13,7 @@
 //! The sample and everything else is fixed by the data: no chance, and the same bits for any number of threads.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -36,6 +37,10 @@ const FEWEST: usize = 16;
 const CLASS_VALUES: usize = 72 << 20;
 /// Most columns for which what is outside the directions gets a Cholesky factor.
 const TAIL_COLUMNS: usize = 2560;
+/// So many passes over all rows may the Gram matrix and the factor of what is outside the directions cost.
+const TAIL_PASSES: usize = 8;
+/// Most values of the products of all pairs of directions, where a Hessian is made from them.
+const PRODUCT_VALUES: usize = 8 << 20;
 /// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
 const PAIR: f32 = 1e-3;
 
@@ -51,7 +56,7 @@ pub struct Sample {
     /// Upper triangle of the weighted mean of `x x'`, where there is a tail.
     gram: Vec<f32>,
     /// `[directions, columns]`, orthonormal; none where every column is a direction.
-    basis: Option<Vec<f32>>,
+    basis: Option<Arc<Vec<f32>>>,
     directions: usize,
     /// `[rows, directions + 1]`: the rows in these directions, and 1.
     z: Vec<f32>,
@@ -134,8 +139,13 @@ impl Sample {
             per_class: !whole && !two_level,
             parallel,
         };
+        // Few rows: the Gram matrix alone would take as long as all passes.
+        let pass = 2 * source.data.y.len() * columns * classes;
+        let gram = rows * columns * columns / 2 + columns * columns * columns / 6;
+        let brief = gram > TAIL_PASSES * pass && 5 * rows * columns * directions < gram;
         Ok(Some(match (whole, two_level) {
             (true, _) => sample.all_columns(),
+            (_, true) if brief => sample.most_variance_of_few(cancel)?,
             (_, true) => sample.most_variance(cancel)?,
             _ => sample.each_class(cancel)?,
         }))
@@ -204,14 +214,7 @@ impl Sample {
                 gram[i * columns + j] = gram[j * columns + i];
             }
         }
-        // Numbers without a pattern; which ones does not matter.
-        let mut state = 1u32;
-        let mut basis: Vec<f32> = (0..k * columns)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect();
+        let mut basis = without_pattern(k * columns);
         let mut image = vec![0.0; k * columns];
         for round in 0..4 {
             image.fill(0.0);
@@ -236,6 +239,47 @@ impl Sample {
         let trace: f32 = (0..columns).map(|i| gram[i * columns + i]).sum();
         let within: f32 = basis.iter().zip(&image).map(|(a, b)| a * b).sum();
         self.rest = ((trace - within) / (columns - k) as f32).max(0.0);
+        self.project(&basis, cancel)?;
+        (self.gram, self.basis) = (gram, Some(Arc::new(basis)));
+        Ok(self)
+    }
+
+    /// As [`Sample::most_variance`] from the rows themselves, without a Gram matrix and what is made from it.
+    fn most_variance_of_few(mut self, cancel: &Cancel) -> Result<Self> {
+        let (columns, k) = (self.columns, self.directions);
+        let weighted = self.mean_weights();
+        let mut basis = without_pattern(k * columns);
+        for _ in 0..2 {
+            self.project(&basis, cancel)?;
+            basis.fill(0.0);
+            let product = Product {
+                a: &self.z,
+                a_steps: (k + 1, 1),
+                b: &self.x,
+                b_step: columns,
+                picked: Some(&weighted),
+                depth: 0,
+                factor: 1.0,
+                shape: (k, columns),
+                upper: false,
+            };
+            product.add_to(&mut basis, columns, self.parallel, cancel)?;
+            orthonormalise(&mut basis, columns);
+        }
+        self.project(&basis, cancel)?;
+        let squares = |row: &[f32]| f64::from(row.iter().map(|v| v * v).sum::<f32>());
+        let mean = |rows: &[f32], width: usize, used: usize| -> f64 {
+            rows.chunks_exact(width).zip(&weighted).map(|(row, w)| f64::from(w.1) * squares(&row[..used])).sum()
+        };
+        let outside = mean(&self.x, columns, columns) - mean(&self.z, k + 1, k);
+        self.rest = (outside / (columns - k) as f64).max(0.0) as f32;
+        self.basis = Some(Arc::new(basis));
+        Ok(self)
+    }
+
+    /// Fills `z` for these directions.
+    fn project(&mut self, basis: &[f32], cancel: &Cancel) -> Result<()> {
+        let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         self.z = vec![0.0; self.rows * (k + 1)];
         let mut turned = vec![0.0; columns * k];
         for (i, direction) in basis.chunks_exact(columns).enumerate() {
@@ -255,8 +299,7 @@ impl Sample {
         product.add_to(&mut self.z, k + 1, parallel, cancel)?;
         let constant = self.constant;
         self.z.chunks_exact_mut(k + 1).for_each(|z| z[k] = constant);
-        (self.gram, self.basis) = (gram, Some(basis));
-        Ok(self)
+        Ok(())
     }
 
     /// The optimum on the sample within the directions, as parameters of all columns, from all 0.
@@ -264,7 +307,8 @@ impl Sample {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<Vec<f64>>> {
-        if self.per_class {
+        // Of few rows, passes over all columns cost no more than this would.
+        if self.per_class || self.basis.is_some() && self.gram.is_empty() {
             return Ok(None);
         }
         let width = self.directions + 1;
@@ -376,51 +420,104 @@ impl Sample {
         let (width, classes) = (self.directions + 1, self.classes);
         let size = width * classes;
         let mut h = vec![0f32; size * size];
-        let mut block = vec![0f32; width * width];
-        let mut picked = Vec::new();
         let mut work = (size as f64).powi(3) / 6.0;
-        for a in 0..classes {
-            for b in a + 1..classes {
-                picked.clear();
-                let (mut all, mut kept) = (0f64, 0f64);
-                for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)).take(rows) {
-                    let product = p[a] * p[b];
-                    all += f64::from(product * weight);
-                    if product > PAIR {
-                        kept += f64::from(product * weight);
-                        picked.push((row, product * weight));
+        // Of a pair of classes, the block that stands on the diagonal for both, and minus beside it.
+        let mut add = |a: usize, b: usize, block: &dyn Fn(usize, usize) -> f32| {
+            for i in 0..width {
+                let (own, other) = ((a * width + i) * size, (b * width + i) * size);
+                for j in i..width {
+                    let v = block(i, j);
+                    h[own + a * width + j] += v;
+                    h[other + b * width + j] += v;
+                    h[own + b * width + j] -= v;
+                    if j > i {
+                        h[(a * width + j) * size + b * width + i] -= v;
                     }
                 }
-                if picked.len() < 8 || kept <= 0.0 {
-                    continue;
+            }
+        };
+        let (mut picked, mut block) = (Vec::new(), vec![0f32; width * width]);
+        let mut moments = |picked: &[(u32, f32)]| {
+            block.fill(0.0);
+            let product = Product {
+                a: &self.z,
+                a_steps: (width, 1),
+                b: &self.z,
+                b_step: width,
+                picked: Some(picked),
+                depth: 0,
+                factor: 1.0,
+                shape: (width, width),
+                upper: true,
+            };
+            product.add_to(&mut block, width, false, cancel).map(|()| block.clone())
+        };
+        let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
+        let pairs = classes * (classes - 1) / 2;
+        let triangle = width * (width + 1) / 2;
+        let counts = p[..rows * classes].chunks_exact(classes).map(|p| counting_pairs(p)).sum::<usize>();
+        let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
+        if p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
+            picked.extend((0u32..).zip(&self.weights[..rows]).map(|(row, &w)| (row, (f64::from(w) / total) as f32)));
+            let found = moments(&picked)?;
+            work += each(rows);
+            for a in 0..classes {
+                (a + 1..classes).for_each(|b| add(a, b, &|i, j| p[a] * p[b] * found[i * width + j]));
+            }
+        } else if rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
+            // All pairs count in most rows: one product of the rows' pairs of directions and their pairs of classes.
+            let mut of_directions = Vec::with_capacity(rows * triangle);
+            for z in self.z[..rows * width].chunks_exact(width) {
+                (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
+            }
+            let mut of_classes = Vec::with_capacity(rows * pairs);
+            for (p, &weight) in p.chunks_exact(classes).zip(&self.weights).take(rows) {
+                let weight = (f64::from(weight) / total) as f32;
+                (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
+            }
+            let mut found = vec![0f32; triangle * pairs];
+            let product = Product {
+                a: &of_directions,
+                a_steps: (triangle, 1),
+                b: &of_classes,
+                b_step: pairs,
+                picked: None,
+                depth: rows,
+                factor: 1.0,
+                shape: (triangle, pairs),
+                upper: false,
+            };
+            product.add_to(&mut found, pairs, self.parallel, cancel)?;
+            work += together;
+            let start = |i: usize| i * width - i * (i + 1) / 2;
+            let mut pair = 0;
+            for a in 0..classes {
+                for b in a + 1..classes {
+                    add(a, b, &|i, j| found[(start(i) + j) * pairs + pair]);
+                    pair += 1;
                 }
-                work += (picked.len() * width * width / 2) as f64;
-                let factor = (all / kept / total) as f32;
-                picked.iter_mut().for_each(|(_, w)| *w *= factor);
-                block.fill(0.0);
-                let product = Product {
-                    a: &self.z,
-                    a_steps: (width, 1),
-                    b: &self.z,
-                    b_step: width,
-                    picked: Some(&picked),
-                    depth: 0,
-                    factor: 1.0,
-                    shape: (width, width),
-                    upper: true,
-                };
-                product.add_to(&mut block, width, false, cancel)?;
-                for i in 0..width {
-                    let (own, other) = ((a * width + i) * size, (b * width + i) * size);
-                    for j in i..width {
-                        let v = block[i * width + j];
-                        h[own + a * width + j] += v;
-                        h[other + b * width + j] += v;
-                        h[own + b * width + j] -= v;
-                        if j > i {
-                            h[(a * width + j) * size + b * width + i] -= v;
+            }
+        } else {
+            for a in 0..classes {
+                for b in a + 1..classes {
+                    picked.clear();
+                    let (mut all, mut kept) = (0f64, 0f64);
+                    for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)).take(rows) {
+                        let product = p[a] * p[b];
+                        all += f64::from(product * weight);
+                        if product > PAIR {
+                            kept += f64::from(product * weight);
+                            picked.push((row, product * weight));
                         }
                     }
+                    if picked.len() < 8 || kept <= 0.0 {
+                        continue;
+                    }
+                    work += (picked.len() * width * width / 2) as f64;
+                    let factor = (all / kept / total) as f32;
+                    picked.iter_mut().for_each(|(_, w)| *w *= factor);
+                    let found = moments(&picked)?;
+                    add(a, b, &|i, j| found[i * width + j]);
                 }
             }
         }
@@ -440,7 +537,7 @@ impl Sample {
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner<'_>>> {
+    pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
         if self.per_class {
             return self.precondition_each_class(w, l2, cancel);
         }
@@ -455,7 +552,7 @@ impl Sample {
         work += (self.rows * columns * classes) as f64;
         let spread = (spread / self.total / classes as f64) as f32;
         let mut tail = None;
-        if self.basis.is_some() && columns <= TAIL_COLUMNS {
+        if !self.gram.is_empty() && columns <= TAIL_COLUMNS {
             work += (columns as f64).powi(3) / 6.0;
             let mut gram: Vec<f32> = self.gram.iter().map(|v| v * spread).collect();
             let mean = (0..columns).map(|i| gram[i * columns + i]).sum::<f32>() / columns as f32;
@@ -464,7 +561,7 @@ impl Sample {
         }
         let scalar = 1.0 / (spread * self.rest + l2 as f32);
         let within = vec![within];
-        Ok(scalar.is_finite().then_some(Preconditioner { sample: self, within, tail, scalar, work }))
+        Ok(scalar.is_finite().then(|| self.preconditioner(within, tail, scalar, work)))
     }
 
     /// Probabilities of these rows of the sample.
@@ -495,7 +592,7 @@ impl Sample {
     }
 
     /// For each class the Hessian's own block, mixed with what all have in common by how little it rests on.
-    fn precondition_each_class(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner<'_>>> {
+    fn precondition_each_class(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
         let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
         let mut picked: Vec<Vec<(u32, f32)>> = vec![Vec::new(); classes];
         let mut spread = vec![0f64; classes];
@@ -536,13 +633,25 @@ impl Sample {
         } else {
             (0..classes).map(class).collect::<Result<_>>()?
         };
-        Ok(within.map(|within| Preconditioner { sample: self, within, tail: None, scalar: 1.0, work }))
+        Ok(within.map(|within| self.preconditioner(within, None, 1.0, work)))
+    }
+
+    fn preconditioner(&self, within: Vec<Cholesky>, tail: Option<Cholesky>, scalar: f32, work: f64) -> Preconditioner {
+        let Self { columns, classes, directions, per_class, parallel, .. } = *self;
+        let basis = self.basis.clone();
+        Preconditioner { columns, classes, directions, basis, per_class, parallel, within, tail, scalar, work }
     }
 }
 
 /// Approximates the inverse Hessian.
-pub struct Preconditioner<'a> {
-    sample: &'a Sample,
+#[derive(Debug)]
+pub struct Preconditioner {
+    columns: usize,
+    classes: usize,
+    directions: usize,
+    basis: Option<Arc<Vec<f32>>>,
+    per_class: bool,
+    parallel: bool,
     /// One over all classes, or one for each.
     within: Vec<Cholesky>,
     tail: Option<Cholesky>,
@@ -550,7 +659,7 @@ pub struct Preconditioner<'a> {
     work: f64,
 }
 
-impl Preconditioner<'_> {
+impl Preconditioner {
     /// Multiply-adds that making it took.
     pub fn work(&self) -> f64 {
         self.work
@@ -558,17 +667,17 @@ impl Preconditioner<'_> {
 
     /// The inverse Hessian times `v`, both with classes summing to 0.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
-        let Sample { columns, directions, basis, .. } = self.sample;
-        let (columns, width) = (*columns, directions + 1);
+        let Self { columns, directions, .. } = *self;
+        let width = directions + 1;
         // Float32 has a small range; gradients near the optimum do not.
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
         sum_to_zero(&mut all, columns + 1);
-        match basis {
+        match &self.basis {
             Some(basis) => all = self.two_levels(&all, basis),
-            None if self.sample.per_class => {
+            None if self.per_class => {
                 let solve = |(factor, v): (&Cholesky, &mut [f32])| factor.solve(v);
-                if self.sample.parallel {
+                if self.parallel {
                     self.within.par_iter().zip(all.par_chunks_mut(width)).for_each(solve);
                 } else {
                     self.within.iter().zip(all.chunks_mut(width)).for_each(solve);
@@ -581,14 +690,14 @@ impl Preconditioner<'_> {
     }
 
     fn two_levels(&self, all: &[f32], basis: &[f32]) -> Vec<f32> {
-        let Sample { columns, classes, directions, .. } = self.sample;
-        let (columns, classes, width) = (*columns, *classes, directions + 1);
+        let Self { columns, classes, directions, .. } = *self;
+        let width = directions + 1;
         let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
         let mut t = vec![0f32; classes * directions];
         inner_products(&rest, basis, columns, &mut t);
         add_combinations(&mut rest, -1.0, &t, basis, columns);
         let mut inside = Vec::with_capacity(classes * width);
-        for (t, v) in t.chunks_exact(*directions).zip(all.chunks_exact(columns + 1)) {
+        for (t, v) in t.chunks_exact(directions).zip(all.chunks_exact(columns + 1)) {
             inside.extend_from_slice(t);
             inside.push(v[columns]);
         }
@@ -603,17 +712,32 @@ impl Preconditioner<'_> {
                 t.fill(0.0);
             }
         }
-        for (t, inside) in t.chunks_exact_mut(*directions).zip(inside.chunks_exact(width)) {
+        for (t, inside) in t.chunks_exact_mut(directions).zip(inside.chunks_exact(width)) {
             t.iter_mut().zip(inside).for_each(|(t, inside)| *t = inside - *t);
         }
         add_combinations(&mut rest, 1.0, &t, basis, columns);
         let mut out = Vec::with_capacity(classes * (columns + 1));
         for (rest, inside) in rest.chunks_exact(columns).zip(inside.chunks_exact(width)) {
             out.extend_from_slice(rest);
-            out.push(inside[*directions]);
+            out.push(inside[directions]);
         }
         out
     }
+}
+
+/// Numbers without a pattern; which ones does not matter.
+fn without_pattern(count: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// How many pairs of classes count in a row.
+fn counting_pairs(p: &[f32]) -> usize {
+    (0..p.len()).map(|a| p[a + 1..].iter().filter(|other| p[a] * **other > PAIR).count()).sum()
 }
 
 /// Takes the mean over classes, rows of `v`, from each.

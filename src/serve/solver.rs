@@ -7,7 +7,7 @@
 //! `l2` is per example: scikit-learn's `C` is `1 / (l2 * S)`. With `standardize`, the penalty is on the weights of
 //! columns divided by their standard deviation; what is returned always applies to the features as they are.
 //!
-//! The method is Newton's ([`crate::newton`]) on centred columns, over the fused passes of [`crate::pass`]. It stops on a
+//! The method is L-BFGS or Newton's ([`crate::newton`]) on centred columns, over the fused passes of [`crate::pass`]. It stops on a
 //! proof, not on a small step: every point gives a lower bound on the optimum ([`crate::problem`]), and the gap between
 //! value and bound, relative to the bound, is what [`FitReport::gap`] says.
 //!
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+pub use crate::newton::Kept;
 use crate::problem::Problem;
 use crate::rows::Rows;
 
@@ -157,10 +158,28 @@ pub fn fit_rows(
     cancel: &Cancel,
     progress: Option<&mut dyn FnMut(&Progress)>,
 ) -> Result<(Array2<f64>, Array1<f64>, FitReport)> {
+    fit_with(x, columns, y, classes, options, cancel, progress, &mut Kept::default())
+}
+
+/// As [`fit_rows`], with what the fit before left, and leaving the same for the next.
+///
+/// # Errors
+/// As [`fit`].
+#[allow(clippy::too_many_arguments, reason = "as fit, and what is kept")]
+pub fn fit_with(
+    x: Rows,
+    columns: usize,
+    y: &[u32],
+    classes: usize,
+    options: &FitOptions,
+    cancel: &Cancel,
+    progress: Option<&mut dyn FnMut(&Progress)>,
+    kept: &mut Kept,
+) -> Result<(Array2<f64>, Array1<f64>, FitReport)> {
     let began = Instant::now();
     let problem = Problem::new(x, columns, y, classes, options, cancel)?;
     let start = options.start.as_ref().map(|(weights, bias)| problem.inner(weights, bias)).transpose()?;
-    let mut solution = problem.solve(options, start, cancel, progress, began)?;
+    let mut solution = problem.solve(options, start, cancel, progress, began, kept)?;
     solution.report.seconds = began.elapsed().as_secs_f64();
     let (weights, bias) = problem.outer(&solution.w);
     Ok((weights, bias, solution.report))

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::head::{Head, Training};
 use crate::path::{self, PathPoint};
-use crate::solver::{FitOptions, Progress};
+use crate::solver::{FitOptions, Kept, Progress};
 
 /// Examples and their classes.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ struct State {
     next: u64,
     /// The last optimum.
     head: Option<Head>,
+    /// What the last fit left for the next; away while one runs.
+    kept: Kept,
 }
 
 /// How [`Trainer::search`] judges penalties.
@@ -116,7 +118,7 @@ impl Trainer {
             encoder: encoder.clone(),
             names: None,
         };
-        let state = State { examples: Arc::new(examples), ids: Vec::new(), next: 1, head: None };
+        let state = State { examples: Arc::new(examples), ids: Vec::new(), next: 1, head: None, kept: Kept::default() };
         Ok(Self { dimension, encoder, state: Mutex::new(state) })
     }
 
@@ -294,7 +296,10 @@ impl Trainer {
         cancel: &Cancel,
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Head> {
-        let head = Head::fit(&self.features(), options, cancel, progress)?;
+        // From nothing, whatever was fitted before: the same examples give the same head.
+        let mut kept = Kept::default();
+        let head = Head::fit_with(&self.features(), options, cancel, progress, &mut kept)?;
+        self.state().kept = kept;
         Ok(self.keep(head))
     }
 
@@ -309,14 +314,15 @@ impl Trainer {
         cancel: &Cancel,
         progress: Option<&mut dyn FnMut(&Progress)>,
     ) -> Result<Head> {
-        let (examples, last) = {
-            let state = self.state();
-            (Arc::clone(&state.examples), state.head.clone())
+        let (examples, last, mut kept) = {
+            let mut state = self.state();
+            (Arc::clone(&state.examples), state.head.clone(), std::mem::take(&mut state.kept))
         };
         let head = match last {
-            Some(last) => last.refit(&examples, options, cancel, progress)?,
-            None => Head::fit(&examples, options, cancel, progress)?,
+            Some(last) => last.refit_with(&examples, options, cancel, progress, &mut kept)?,
+            None => Head::fit_with(&examples, options, cancel, progress, &mut kept)?,
         };
+        self.state().kept = kept;
         Ok(self.keep(head))
     }
 
