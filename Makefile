@@ -51,8 +51,8 @@ bench: native
 
 soak: sdk
 	cargo build --release
-	BYOL_SOAK=1000000 BYOL_FORKS=1000 BYOL_ONLY='soak close forked latency threads' sh tests/c/run.sh
-	cat target/tests/c/soak.log target/tests/c/close.log target/tests/c/forked.log target/tests/c/latency.log
+	BYOL_SOAK=1000000 BYOL_FORKS=1000 BYOL_MIX_SECONDS=60 BYOL_ONLY='soak close forked latency mixed threads' sh tests/c/run.sh
+	cat target/tests/c/soak.log target/tests/c/close.log target/tests/c/forked.log target/tests/c/latency.log target/tests/c/mixed.log
 	BYOL_FLIPS=100000 cargo test --release --test hostile_models -- --nocapture damaged
 	BYOL_LEAVE=1000 sh tests/c/leave.sh
 	BYOL_MEMORY_FINE=1 sh tests/c/memory.sh

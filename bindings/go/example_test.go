@@ -209,7 +209,7 @@ func ExampleTrainer_Search() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		row := byol.Matrix{Data: []float32{float32(i%2*100 + i)}, Rows: 1, Columns: 1}
+		row := byol.Matrix{Data: []float32{float32(i%2) + float32(i)/100}, Rows: 1, Columns: 1}
 		if _, err := trainer.Add(row, []uint32{label}); err != nil {
 			log.Fatal(err)
 		}

@@ -580,11 +580,14 @@ impl Encoder {
         let mut lease = self.pool.checkout(&self.runtime, wish, cancel)?;
         let watched = self.runtime.watch.watch(cancel, &options);
         let outputs = lease.session().run_with_options(ort::inputs![self.input.name.as_str() => input], &options);
+        let stopped = watched.was_stopped();
         drop(watched);
-        // A run that was told to stop fails with words of its own; what counts is why.
-        let outputs = match outputs {
-            Ok(outputs) => outputs,
-            Err(e) => return Err(cancel.check().err().unwrap_or_else(|| failed(e))),
+        // A run that was told to stop fails with words of its own; what counts is why, and that may be over by now.
+        let outputs = match (outputs, cancel.check()) {
+            (Ok(outputs), _) => outputs,
+            (Err(_), Err(why)) => return Err(why),
+            (Err(_), Ok(())) if stopped => return Err(Error::Cancelled),
+            (Err(e), Ok(())) => return Err(failed(e)),
         };
         take(&outputs)
     }

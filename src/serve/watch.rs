@@ -4,6 +4,7 @@
 //! is inside. One thread per process looks at the flags of everything that runs, every [`PERIOD`]; it sleeps while
 //! nothing does. A thread per call would cost more than a small encoder's whole run.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -39,12 +40,21 @@ struct Run {
     id: u64,
     cancel: Cancel,
     options: Arc<RunOptions>,
+    stopped: Arc<AtomicBool>,
 }
 
 /// Watches a run until it is dropped.
 pub(crate) struct Watched<'a> {
     shared: &'a Shared,
     id: u64,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Watched<'_> {
+    /// Whether the run was told to stop, be the flag reset since or not.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
 }
 
 impl Watch {
@@ -53,7 +63,9 @@ impl Watch {
         let mut state = self.0.locked();
         let id = state.next;
         state.next += 1;
-        state.runs.push(Run { id, cancel: cancel.clone(), options: Arc::clone(options) });
+        let stopped = Arc::new(AtomicBool::new(false));
+        let run = Run { id, cancel: cancel.clone(), options: Arc::clone(options), stopped: Arc::clone(&stopped) };
+        state.runs.push(run);
         if !state.started {
             let shared = Arc::clone(&self.0);
             // Without the thread, cancelling takes effect between runs only. It is tried again with the next run.
@@ -62,7 +74,7 @@ impl Watch {
         } else if state.asleep {
             self.0.work.notify_one();
         }
-        Watched { shared: &self.0, id }
+        Watched { shared: &self.0, id, stopped }
     }
 }
 
@@ -90,6 +102,7 @@ impl Shared {
             state = self.locked();
             for run in &state.runs {
                 if run.cancel.is_triggered() {
+                    run.stopped.store(true, Ordering::Relaxed);
                     // It cannot fail for options that exist; if it did, the run would only end later.
                     let _ = run.options.terminate();
                 }

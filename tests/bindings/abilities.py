@@ -17,6 +17,7 @@ BEGIN, END = "<!-- abilities: written by tests/bindings/abilities.py --write -->
 ABILITIES = {
     "open a model": ("byol_encoder_open", "encoder:open", "OpenEncoder", "ImageEncoder:init", "Encoder:open"),
     "model in memory": ("byol_source_init", "source:memory", "Bytes", "Source:bytes", "Encoder:from_bytes"),
+    "model from a function": ("byol_source_init", "source:reader", "Reader", "Source:reader", "Encoder:from_bytes"),
     "inspect without opening": ("byol_model_inspect", "inspect", "Inspect", "Source:inspect", "inspect"),
     "contract of one's own": ("byol_contract_init", "byol_encoder_options", "Contract", "Contract", "InputContract"),
     "what an encoder is": ("byol_encoder_get_info", "encoder:info", "Encoder:Info", "ImageEncoder:info", "Encoder:dimension"),

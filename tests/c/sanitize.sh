@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 # Not fork: what its child leaves behind is on purpose.
-memory='close flow init matrix misuse soak threads'
+memory='close flow init matrix misuse mixed picture soak teach threads'
 
 export BYOL_TEST_SLOW=1
 echo 'AddressSanitizer, UndefinedBehaviorSanitizer, LeakSanitizer'

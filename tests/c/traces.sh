@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the system sees of libbyol: no socket, no process, no file but the given ones; nothing printed; as many threads as the
-# processors it may use.
+# processors it may use; less than 2 microseconds of processor for a call.
 set -eu
 cd "$(dirname "$0")/../.."
 sh src/native/need.sh cc strace taskset
@@ -93,4 +93,9 @@ else
     [ -z "$group" ] || rmdir "$group"
     echo 'cgroup quota: not tried, this machine has one processor or lets no cgroup be made'
 fi
+cc -std=c11 -D_POSIX_C_SOURCE=200809L -O2 -Iinclude tests/bench/call.c -o "$place/call" -L"$place/prefix/lib" -lbyol \
+    -Wl,-rpath,"$place/prefix/lib"
+"$place/call" >"$place/said" || { cat "$place/said"; exit 1; }
+passed=$((passed + 1))
+echo "a call: $(tail -1 "$place/said"): ok"
 echo "$passed passed, 0 failed"
