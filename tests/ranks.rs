@@ -240,6 +240,21 @@ fn encoders_of_the_zoo_with_all_that_watches_a_run_are_trained_alike_by_ranks() 
 }
 
 #[test]
+fn ranks_in_bfloat16_with_views_on_the_device_follow_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    let more = ["--precision", "bf16", "--views-on-device", "--steps", "6"];
+    train(1, &one, &more);
+    train(2, &two, &more);
+    let [a, b] = [losses(&one), losses(&two)];
+    assert_eq!((a.len(), b.len()), (6, 6));
+    // bfloat16 has 8 bits.
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 0.05 * a), "{a:?} {b:?}");
+    let refused = byol(&folder.path().join("tf32"), &["--precision", "tf32"]).output().unwrap();
+    assert!(!refused.status.success() && text(&refused).contains("precision = tf32"), "{}", text(&refused));
+}
+
+#[test]
 fn ranks_that_stream_train_what_one_process_trains() {
     let folder = tempfile::tempdir().unwrap();
     let shards = folder.path().join("shards");

@@ -570,6 +570,7 @@ mod tests {
         wrong("[ema]\ntau_base = 1.5", ["ema.tau_base", "1.5"]);
         wrong("[optimizer]\nbase_learning_rate = -1.0", ["optimizer.base_learning_rate", "-1"]);
         wrong("[predictor]\noutput = 3", ["predictor.output", "3"]);
+        wrong("[data]\non_device = true\nshuffle_window = 5", ["data.on_device", "shuffle_window"]);
         wrong("views = \"papers\"", ["papers", "paper"]);
         wrong("[data]\nmean = [0.5]", ["mean", "1"]);
     }
