@@ -4,6 +4,8 @@
 # Runtime. Without it, also the command byol and libtorch. The result can be moved as a whole.
 # The native libraries go to PREFIX/lib/byol, where they are in nobody's way and where byol and libbyol look first; who
 # set LIBTORCH or BYOL_ONNXRUNTIME keeps using those.
+# Not cargo-c, whose layout this keeps (libbyol.so.0 and its links, libbyol.a, byol.pc): it has no CMake package, no
+# relocatable .pc, no place for ONNX Runtime, and leaves every symbol of the archive global. One tool less to install, too.
 # Remove: cd PREFIX && rm -r bin/byol include/byol* lib/byol lib/libbyol.* lib/cmake/byol lib/pkgconfig/byol*.pc
 set -eu
 [ $# -ge 1 ] || { echo 'usage: install.sh PREFIX [sdk]' >&2; exit 2; }

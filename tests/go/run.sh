@@ -29,7 +29,8 @@ go test -tags byol_intree -race -count=1 ./...
 GOEXPERIMENT=cgocheck2 GODEBUG=invalidptr=1 go test -tags byol_intree -count=1 ./...
 GOGC=1 go test -tags byol_intree -count=1 -run 'TheWholeWay|ManyGoroutines|AFitStops|Mistakes' ./...
 for target in $(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' fuzz_test.go); do
-        go test -tags byol_intree -run '^$' -fuzz "^$target\$" -fuzztime "${BYOL_FUZZ_TIME:-3s}" . >"$out/$target.log" 2>&1 ||
+        go test -tags byol_intree -run '^$' -fuzz "^$target\$" -fuzztime "${BYOL_FUZZ_TIME:-3s}" \
+        -fuzzminimizetime 20x . >"$out/$target.log" 2>&1 ||
         { cat "$out/$target.log"; exit 1; }
     echo "$target: $(grep -c 'fuzz: elapsed' "$out/$target.log") reports, $(tail -3 "$out/$target.log" | sed -n 's/.*execs: \([0-9]*\).*/\1/p' | tail -1) inputs"
 done
