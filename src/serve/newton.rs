@@ -140,7 +140,8 @@ impl Problem<'_> {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
                 None => self.held(self.diagonal(v, l2)),
             };
-            quick &= preconditioner.is_some() && !state.exact;
+            // Measured with two levels; what is made of all columns is a Hessian nearly as good as the rows' own.
+            quick &= preconditioner.as_ref().is_some_and(|p| p.has_levels()) && !state.exact;
             if !quick && !listed {
                 pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 listed = true;
@@ -175,8 +176,9 @@ impl Problem<'_> {
             if l2 == 0.0 && -slope <= 0.02 * options.tolerance * state.value.objective {
                 break true;
             }
-            // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better.
-            if !state.exact && -slope < 2e-8 * state.value.objective {
+            // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better. A
+            // pass in float64 costs several in float32, so L-BFGS goes on while its gradients become smaller.
+            if !state.exact && !quick && -slope < 2e-8 * state.value.objective {
                 pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 (quick, listed) = (false, true);
                 self.go_exact(&mut state, &mut pass, l2, cancel)?;
@@ -213,7 +215,8 @@ impl Problem<'_> {
             };
             iterations += 1;
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
-            let gains = next.objective < state.value.objective - finer || next.norm < 0.7 * state.value.norm;
+            let gains = next.objective < state.value.objective - finer
+                || next.norm < if quick { 0.9 } else { 0.7 } * state.value.norm;
             if quick {
                 let moved = next_w.iter().zip(&state.w).map(|(next, w)| next - w).collect();
                 let bent = next_gradient.iter().zip(&state.gradient).map(|(next, g)| next - g).collect();
@@ -223,7 +226,12 @@ impl Problem<'_> {
             std::mem::swap(&mut state.gradient, &mut next_gradient);
             state.value = next;
             stalled = if gains { 0 } else { stalled + 1 };
-            if stalled >= if state.exact { 5 } else { 1 } {
+            let patience = match (state.exact, quick) {
+                (true, _) => 5,
+                (_, true) => 3,
+                _ => 1,
+            };
+            if stalled >= patience {
                 if state.exact {
                     break false;
                 }

@@ -665,6 +665,11 @@ impl Preconditioner {
         self.work
     }
 
+    /// Whether it knows some directions better than the rest.
+    pub fn has_levels(&self) -> bool {
+        self.basis.is_some()
+    }
+
     /// The inverse Hessian times `v`, both with classes summing to 0.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
         let Self { columns, directions, .. } = *self;

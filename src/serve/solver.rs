@@ -101,7 +101,7 @@ pub struct Progress {
 /// What a fit did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitReport {
-    /// Steps of Newton's method.
+    /// Steps of L-BFGS and of Newton's method.
     pub iterations: usize,
     /// Passes over all rows, for value and gradient.
     pub passes: usize,
