@@ -160,7 +160,7 @@ impl Problem<'_> {
                 let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
                 pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
-                let found = self.newton_step(&curvature, &state.gradient, l2, &apply, last_norm, enough, cancel)?;
+                let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
                 state.products += found.products;
                 spent += curvature.work() * found.products as f64;
                 since += 1;

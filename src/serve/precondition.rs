@@ -455,7 +455,7 @@ impl Sample {
         let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
         let pairs = classes * (classes - 1) / 2;
         let triangle = width * (width + 1) / 2;
-        let counts = p[..rows * classes].chunks_exact(classes).map(|p| counting_pairs(p)).sum::<usize>();
+        let counts = p[..rows * classes].chunks_exact(classes).map(counting_pairs).sum::<usize>();
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
         if p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
             picked.extend((0u32..).zip(&self.weights[..rows]).map(|(row, &w)| (row, (f64::from(w) / total) as f32)));
