@@ -454,6 +454,8 @@ static void fork_while_working(void)
     const char *asked = getenv("BYOL_FORKS");
     const long times = asked ? strtol(asked, NULL, 10) : 20;
     pthread_t threads[8];
+    /* Once, and not in a child, where nothing can be made. */
+    renew();
     for (int i = 0; i < 8; i++)
         if (pthread_create(&threads[i], NULL, extract_all_the_time, NULL) != 0)
             exit(1);
@@ -498,6 +500,7 @@ def forked():
                                 '#include <stdatomic.h>\n#include <sys/wait.h>\n#include <unistd.h>\n')
     # The closed handles and the rest of the matrix are not needed here.
     prologue = prologue.replace('    printf("%s %s %s: %s\\n", function, parameter, variant, byol_status_name(status));\n', "")
+    prologue = prologue.replace("    renew();\n    set = sound_set;\n", "    set = sound_set;\n")
     prologue = re.sub(r"static uint64_t random_id.*?\n}\n\n", "", prologue, flags=re.S)
     text = prologue + FORKED.replace("@CHILD@", "\n".join(lines)).replace("@COUNT@", str(len(lines))) + MAIN
     print(filled(text.replace("@CALLS@", "    fork_while_working();")))
