@@ -457,14 +457,15 @@ impl Sample {
         let triangle = width * (width + 1) / 2;
         let counts = p[..rows * classes].chunks_exact(classes).map(counting_pairs).sum::<usize>();
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
-        if p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
+        let levels = self.basis.is_some();
+        if levels && p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
             picked.extend((0u32..).zip(&self.weights[..rows]).map(|(row, &w)| (row, (f64::from(w) / total) as f32)));
             let found = moments(&picked)?;
             work += each(rows);
             for a in 0..classes {
                 (a + 1..classes).for_each(|b| add(a, b, &|i, j| p[a] * p[b] * found[i * width + j]));
             }
-        } else if rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
+        } else if levels && rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
             // All pairs count in most rows: one product of the rows' pairs of directions and their pairs of classes.
             let mut of_directions = Vec::with_capacity(rows * triangle);
             for z in self.z[..rows * width].chunks_exact(width) {
