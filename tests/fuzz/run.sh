@@ -45,13 +45,11 @@ for target in $targets; do
         picture) known=tests/data/formats ;;
         *) known= ;;
     esac
-    # A corpus of one's own where the known files do not suffice.
-    corpus=
-    [ -d "tests/fuzz/corpus/$target" ] && corpus=tests/fuzz/corpus/$target
+    if [ -d "tests/fuzz/corpus/$target" ]; then known="tests/fuzz/corpus/$target $known"; fi
     # shellcheck disable=SC2046,SC2086
     "$built/$target" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 \
         -print_final_stats=1 -artifact_prefix="$out/found/$target-" $([ -f "$dictionary" ] && echo "-dict=$dictionary") \
-        "$out/$target" $corpus $known >"$out/$target.log" 2>&1 &
+        "$out/$target" $known >"$out/$target.log" 2>&1 &
     echo $! >"$out/$target.pid"
 done
 failed=0 passed=0
