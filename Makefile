@@ -40,6 +40,7 @@ test: native
 	python3 tests/fetch.py
 	cargo test --release
 	cargo test --release --workspace --features train
+	cargo build --release --workspace --features train
 	sh tests/c/run.sh
 
 bench: native
