@@ -93,15 +93,16 @@ pub(crate) unsafe fn structs<T: Versioned>(pointer: *const T, count: usize, name
         length(count, size, name)?;
         let mut values = reserved(count, name)?;
         for item in 0..count {
-            let value = read(pointer.byte_add(item * size), name).map_err(|fault| fault.at(item))?;
-            if pointer.byte_add(item * size).cast::<u32>().read() as usize != size {
+            let at = pointer.byte_add(item * size);
+            // Before anything else of it is read: where it says that it is larger, there may be nothing behind it.
+            if at.cast::<u32>().read() as usize != size {
                 return Err(Fault::new(
                     BYOL_E_ABI,
                     format_args!("{name}[{item}].struct_size differs from {name}[0]'s"),
                 )
                 .at(item));
             }
-            values.push(value);
+            values.push(read(at, name).map_err(|fault| fault.at(item))?);
         }
         Ok(values)
     }
