@@ -4,7 +4,7 @@ use byol_serve::knn::{self, KnnOptions};
 use byol_serve::metrics::Tally;
 
 use crate::guard::guard;
-use crate::head::{self, byol_head, check_rows, matrix, table};
+use crate::head::{self, byol_head, check_rows, matrix, table_or_null};
 use crate::memory;
 use crate::pointer::{self, Versioned};
 use crate::status::*;
@@ -84,14 +84,8 @@ pub unsafe extern "C" fn byol_head_evaluate(
             let classes = head.classes();
             let features = matrix(features, rows, columns, row_stride)?;
             let labels = pointer::slice(labels, rows, "labels")?;
-            let per_class = match per_class.is_null() {
-                true => None,
-                false => Some(table(per_class, classes, 3, per_class_len, "per_class")?),
-            };
-            let confusion = match confusion.is_null() {
-                true => None,
-                false => Some(table(confusion, classes, classes, confusion_len, "confusion")?),
-            };
+            let per_class = table_or_null(per_class, classes, 3, per_class_len, "per_class")?;
+            let confusion = table_or_null(confusion, classes, classes, confusion_len, "confusion")?;
             check_rows(&head, features)?;
             // As many as the caller has rows: memory that may be refused.
             memory::allow(Tally::room(rows), "what is known of each row")?;

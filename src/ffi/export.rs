@@ -1,7 +1,6 @@
 //! Heads as ONNX, for programs that have no libbyol.
 
 use std::ffi::c_char;
-use std::path::Path;
 
 use byol_model::file;
 use byol_serve::head::Head;
@@ -30,12 +29,9 @@ pub unsafe extern "C" fn byol_head_export_onnx(
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let path = pointer::text(path, "path")?;
-            if path.is_empty() {
-                return Err(Fault::argument("path is empty"));
-            }
+            let path = pointer::path(path, "path")?;
             let bytes = onnx(&*head::of(head)?, encoder)?;
-            Ok(file::write_atomic(Path::new(path), &bytes)?)
+            Ok(file::write_atomic(path, &bytes)?)
         })
     }
 }

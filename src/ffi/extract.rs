@@ -280,7 +280,7 @@ impl Staged<'_> {
         let mut features: Vec<f32> = pointer::reserved(length, "the features")?;
         features.resize(length, 0.0);
         // SAFETY: the caller's pointer, checked.
-        let status = unsafe { read_status(item_status, count) }?;
+        let status = unsafe { pointer::slice_mut_or_null(item_status, count, "item_status") }?;
         Ok(Self { features, status, dimension, cancel: cancel::of(token)? })
     }
 
@@ -323,7 +323,7 @@ impl Rows<'_> {
             Ok(Self {
                 out: pointer::slice_mut(features, used, "features")?,
                 stride,
-                status: read_status(status, count)?,
+                status: pointer::slice_mut_or_null(status, count, "item_status")?,
                 cancel: cancel::of(token)?,
             })
         }
@@ -345,15 +345,6 @@ impl Rows<'_> {
         }
         Ok(())
     }
-}
-
-/// One status per item, or none.
-pub(crate) unsafe fn read_status<'a>(status: *mut byol_status, count: usize) -> Result<Option<&'a mut [byol_status]>> {
-    if status.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: the caller's pointer, checked.
-    unsafe { pointer::slice_mut(status, count, "item_status") }.map(Some)
 }
 
 /// Floats from the first of `count` rows to the end of the last.

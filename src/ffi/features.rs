@@ -12,7 +12,7 @@ use crate::extract::span;
 use crate::fit::check_classes;
 use crate::guard::guard;
 use crate::handle::{self, BYOL_KIND_FEATURES, Object};
-use crate::head::{matrix, table};
+use crate::head::{matrix, table, table_or_null};
 use crate::memory;
 use crate::pointer::{self, Versioned, fill};
 use crate::status::*;
@@ -152,10 +152,7 @@ pub unsafe extern "C" fn byol_features_append(
         guard(error, || {
             let container = of(features)?;
             let values = matrix(values, rows, columns, row_stride)?;
-            let labels = match labels.is_null() {
-                true => None,
-                false => Some(pointer::slice(labels, rows, "labels")?),
-            };
+            let labels = pointer::slice_or_null(labels, rows, "labels")?;
             let names: Option<Vec<String>> = match names.is_null() {
                 true => None,
                 false => Some(pointer::texts(names, rows, "names")?.into_iter().map(str::to_owned).collect()),
@@ -185,16 +182,7 @@ pub unsafe extern "C" fn byol_features_set_classes(
             check_classes(classes)?;
             let names = pointer::texts(class_names, classes as usize, "class_names")?;
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let mut features = container.write();
-            let outside = |label: &&u32| **label >= classes;
-            if classes > 0
-                && let Some((row, &label)) = features.labels.iter().flatten().enumerate().find(|(_, l)| outside(l))
-            {
-                let (label, classes) = (label.into(), classes as usize);
-                return Err(byol_serve::Error::LabelOutside { row, label, classes }.into());
-            }
-            features.classes = Some(names).filter(|names| !names.is_empty());
-            Ok(())
+            Ok(container.write().set_classes(names)?)
         })
     }
 }
@@ -262,9 +250,9 @@ pub unsafe extern "C" fn byol_features_get_rows(
                 let found = features.len();
                 return Err(Fault::new(BYOL_E_NOT_FOUND, format_args!("{rows} rows from {first} on, of {found}")));
             };
-            let labels = match labels.is_null() {
-                true => None,
-                false => Some((pointer::slice_mut(labels, rows, "labels")?, &features.labels()?[first..end])),
+            let labels = match pointer::slice_mut_or_null(labels, rows, "labels")? {
+                Some(out) => Some((out, &features.labels()?[first..end])),
+                None => None,
             };
             if !values.is_null() {
                 let columns = features.dimensions();
@@ -309,8 +297,7 @@ pub unsafe extern "C" fn byol_features_get_name(
             let container = of(features)?;
             let features = container.read();
             let names = features.names.as_deref().unwrap_or_default();
-            let missing = || Fault::new(BYOL_E_NOT_FOUND, format_args!("Name {row} of {}", names.len()));
-            pointer::give_text(names.get(row).ok_or_else(missing)?, buffer, capacity, needed)
+            pointer::give_listed(names, row, "Name", buffer, capacity, needed)
         })
     }
 }
@@ -335,8 +322,7 @@ pub unsafe extern "C" fn byol_features_get_class(
             let container = of(features)?;
             let features = container.read();
             let names = features.classes.as_deref().unwrap_or_default();
-            let missing = || Fault::new(BYOL_E_NOT_FOUND, format_args!("Class {class_index} of {}", names.len()));
-            pointer::give_text(names.get(class_index as usize).ok_or_else(missing)?, buffer, capacity, needed)
+            pointer::give_listed(names, class_index as usize, "Class", buffer, capacity, needed)
         })
     }
 }
@@ -355,10 +341,7 @@ pub unsafe extern "C" fn byol_features_save(
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let path = pointer::text(path, "path")?;
-            if path.is_empty() {
-                return Err(Fault::argument("path is empty"));
-            }
+            let path = pointer::path(path, "path")?;
             let container = of(features)?;
             Ok(container.read().save(path)?)
         })
@@ -456,14 +439,8 @@ pub unsafe extern "C" fn byol_features_nearest(
             if rows > 0 && !(1..=rows).contains(&wanted) {
                 return Err(Fault::argument(format_args!("k is {k}, not 1 to the {rows} rows")));
             }
-            let nearest = match nearest.is_null() {
-                true => None,
-                false => Some(table(nearest, query_rows, wanted, nearest_len, "nearest")?),
-            };
-            let similarities = match similarities.is_null() {
-                true => None,
-                false => Some(table(similarities, query_rows, wanted, similarities_len, "similarities")?),
-            };
+            let nearest = table_or_null(nearest, query_rows, wanted, nearest_len, "nearest")?;
+            let similarities = table_or_null(similarities, query_rows, wanted, similarities_len, "similarities")?;
             let (indices, cosines) = knn::neighbours(features.values.view(), queries, wanted)?;
             if let Some(out) = nearest {
                 out.iter_mut().zip(&indices).for_each(|(out, &row)| *out = row);

@@ -9,7 +9,7 @@ use byol_serve::head::{Head, Training};
 use byol_serve::solver::{self, FitOptions, FitReport, Progress};
 
 use crate::cancel::{self, byol_cancel};
-use crate::encoder::{self, byol_encoder};
+use crate::encoder::byol_encoder;
 use crate::guard::guard;
 use crate::handle;
 use crate::head::{self, byol_head, matrix};
@@ -228,16 +228,7 @@ unsafe fn fit(
         let labels = pointer::slice(labels, rows, "labels")?;
         let names = read_names(class_names, classes)?;
         let mut options = read_options(options, classes, rows)?;
-        let encoder = match encoder.id {
-            0 => None,
-            _ => Some(encoder::of(encoder)?),
-        };
-        if let Some(encoder) = &encoder
-            && encoder.dimension() != columns
-        {
-            let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
-            return Err(Error::DimensionMismatch { what, expected, found: columns }.into());
-        }
+        let encoder = head::origin(encoder, columns)?;
         if let Some(start) = start {
             if start.dimensions() != columns {
                 let (what, expected) = ("columns, for features of the head to start at", start.dimensions());
@@ -252,7 +243,7 @@ unsafe fn fit(
         .map_err(|error| named(error, &names))?;
         let told = told(&fit);
         let mut fitted = Head::from_parts(weights.mapv(|w| w as f32), bias.mapv(|b| b as f32), names)?;
-        fitted.encoder_sha256 = encoder.map(|encoder| encoder.sha256().to_owned());
+        fitted.encoder_sha256 = encoder;
         fitted.training = Some(Training { examples: rows, standardize: options.standardize, fit });
         place.set(byol_head { id: handle::open(fitted)? });
         if let Some(report) = report {
@@ -345,9 +336,8 @@ pub(crate) unsafe fn read_options(options: *const byol_fit_options, classes: u32
     // SAFETY: the caller's pointers, checked.
     unsafe {
         let options = pointer::options(options, "options")?;
-        let weights = |weights: *const f32, count: usize, name: &str| match weights.is_null() {
-            true => Ok(None),
-            false => pointer::slice(weights, count, name).map(|weights| Some(weights.to_vec())),
+        let weights = |weights: *const f32, count: usize, name: &str| -> Result<Option<Vec<f32>>> {
+            Ok(pointer::slice_or_null(weights, count, name)?.map(<[f32]>::to_vec))
         };
         if options.standardize > 1 {
             return Err(Fault::argument(format_args!("options.standardize is {}, not 0 or 1", options.standardize)));

@@ -142,10 +142,7 @@ pub unsafe extern "C" fn byol_head_save(head: byol_head, path: *const c_char, er
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let path = pointer::text(path, "path")?;
-            if path.is_empty() {
-                return Err(Fault::argument("path is empty"));
-            }
+            let path = pointer::path(path, "path")?;
             Ok(of(head)?.save(path)?)
         })
     }
@@ -217,10 +214,7 @@ pub unsafe extern "C" fn byol_head_get_label(
     unsafe {
         guard(error, || {
             let head = of(head)?;
-            let label = head.labels.get(class_index as usize).ok_or_else(|| {
-                Fault::new(BYOL_E_NOT_FOUND, format_args!("Class {class_index} of {}", head.classes()))
-            })?;
-            pointer::give_text(label, buffer, capacity, needed)
+            pointer::give_listed(&head.labels, class_index as usize, "Class", buffer, capacity, needed)
         })
     }
 }
@@ -400,6 +394,34 @@ pub(crate) unsafe fn table<'a, T: Copy>(
     unsafe { pointer::slice_mut(pointer, needed, name) }
 }
 
+/// Like [`table`], with NULL for none.
+pub(crate) unsafe fn table_or_null<'a, T: Copy>(
+    pointer: *mut T,
+    rows: usize,
+    columns: usize,
+    length: usize,
+    name: &str,
+) -> Result<Option<&'a mut [T]>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same promise.
+    unsafe { table(pointer, rows, columns, length, name) }.map(Some)
+}
+
+/// The SHA-256 of an encoder that is to have features of so many columns, where one is given.
+pub(crate) fn origin(encoder: byol_encoder, columns: usize) -> Result<Option<String>> {
+    if encoder.id == 0 {
+        return Ok(None);
+    }
+    let encoder = encoder::of(encoder)?;
+    if encoder.dimension() != columns {
+        let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
+        return Err(byol_serve::Error::DimensionMismatch { what, expected, found: columns }.into());
+    }
+    Ok(Some(encoder.sha256().to_owned()))
+}
+
 /// Where predictions go.
 struct Predictions<'a> {
     labels: Option<&'a mut [u32]>,
@@ -413,14 +435,8 @@ impl Predictions<'_> {
         }
         // SAFETY: the caller's pointers, checked.
         unsafe {
-            let labels = match labels.is_null() {
-                true => None,
-                false => Some(pointer::slice_mut(labels, rows, "labels")?),
-            };
-            let probabilities = match probabilities.is_null() {
-                true => None,
-                false => Some(table(probabilities, rows, head.classes(), length, "probabilities")?),
-            };
+            let labels = pointer::slice_mut_or_null(labels, rows, "labels")?;
+            let probabilities = table_or_null(probabilities, rows, head.classes(), length, "probabilities")?;
             Ok(Self { labels, probabilities })
         }
     }

@@ -2,9 +2,10 @@
 //! every length is multiplied without overflow. What can't be checked (that the memory is there) is the caller's promise.
 
 use std::ffi::{CStr, c_char};
+use std::path::Path;
 
 use crate::memory;
-use crate::status::{BYOL_E_ABI, BYOL_E_BUFFER_TOO_SMALL, Fault, Result};
+use crate::status::{BYOL_E_ABI, BYOL_E_BUFFER_TOO_SMALL, BYOL_E_NOT_FOUND, Fault, Result};
 
 /// No struct of ours will ever be larger; a struct_size above it is uninitialised memory.
 const MAXIMUM_STRUCT: usize = 64 * 1024;
@@ -214,6 +215,32 @@ pub(crate) unsafe fn slice_mut<'a, T: Copy>(pointer: *mut T, count: usize, name:
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
+/// Like [`slice`], with NULL for none.
+pub(crate) unsafe fn slice_or_null<'a, T: Copy>(
+    pointer: *const T,
+    count: usize,
+    name: &str,
+) -> Result<Option<&'a [T]>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same promise.
+    unsafe { slice(pointer, count, name) }.map(Some)
+}
+
+/// Like [`slice_mut`], with NULL for none.
+pub(crate) unsafe fn slice_mut_or_null<'a, T: Copy>(
+    pointer: *mut T,
+    count: usize,
+    name: &str,
+) -> Result<Option<&'a mut [T]>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same promise.
+    unsafe { slice_mut(pointer, count, name) }.map(Some)
+}
+
 /// A NUL-terminated UTF-8 text.
 pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
     if pointer.is_null() {
@@ -230,6 +257,15 @@ pub(crate) unsafe fn text_or_null<'a>(pointer: *const c_char, name: &str) -> Res
     }
     // SAFETY: not NULL.
     unsafe { text(pointer, name) }.map(Some)
+}
+
+/// The path of a file to be written.
+pub(crate) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a Path> {
+    // SAFETY: the same promise.
+    match unsafe { text(pointer, name) }? {
+        "" => Err(Fault::argument(format_args!("{name} is empty"))),
+        path => Ok(Path::new(path)),
+    }
 }
 
 /// `count` texts.
@@ -264,6 +300,20 @@ pub(crate) unsafe fn give_text(text: &str, buffer: *mut c_char, capacity: usize,
     }
     // SAFETY: passes the caller's promise on.
     unsafe { give(&[text.as_bytes(), &[0]], buffer.cast(), capacity, needed) }
+}
+
+/// Hands out one of a list of names; `what` is what the message calls it.
+pub(crate) unsafe fn give_listed(
+    names: &[String],
+    index: usize,
+    what: &str,
+    buffer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> Result<()> {
+    let missing = || Fault::new(BYOL_E_NOT_FOUND, format_args!("{what} {index} of {}", names.len()));
+    // SAFETY: passes the caller's promise on.
+    unsafe { give_text(names.get(index).ok_or_else(missing)?, buffer, capacity, needed) }
 }
 
 /// Hands out bytes; `*needed` counts them.

@@ -1,7 +1,7 @@
 //! More than the best class: the most probable ones, and none where none is probable enough.
 
 use crate::guard::guard;
-use crate::head::{self, byol_head, check_rows, matrix, table};
+use crate::head::{self, byol_head, check_rows, matrix, table_or_null};
 use crate::status::*;
 
 /// In place of a class: none was probable enough.
@@ -48,14 +48,8 @@ pub unsafe extern "C" fn byol_head_top_k(
             if labels.is_null() && probabilities.is_null() {
                 return Err(Fault::null("labels and probabilities"));
             }
-            let mut labels = match labels.is_null() {
-                true => None,
-                false => Some(table(labels, rows, k, labels_len, "labels")?),
-            };
-            let mut probabilities = match probabilities.is_null() {
-                true => None,
-                false => Some(table(probabilities, rows, k, probabilities_len, "probabilities")?),
-            };
+            let mut labels = table_or_null(labels, rows, k, labels_len, "labels")?;
+            let mut probabilities = table_or_null(probabilities, rows, k, probabilities_len, "probabilities")?;
             check_rows(&head, features)?;
             for (first, chunk) in head::chunks(features, head.classes()) {
                 for (row, best) in (first..).zip(head.top_k(chunk, k)?) {

@@ -5,12 +5,13 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use byol_serve::cancel::Cancel;
 use byol_serve::encoder::Encoder;
-use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::path::PathPoint;
+use byol_serve::solver::{FitOptions, Progress};
 use byol_serve::trainer::{Judge, Search, Trainer};
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 
 use crate::cancel::{self, byol_cancel};
 use crate::encoder::{self, byol_encoder};
@@ -19,7 +20,7 @@ use crate::features::{self, Container, byol_features};
 use crate::fit::{byol_fit_callback, byol_fit_options, byol_fit_report, listen, read_options, teller, told};
 use crate::guard::guard;
 use crate::handle::{self, BYOL_KIND_TRAINER, Object};
-use crate::head::{byol_head, matrix};
+use crate::head::{byol_head, matrix, table_or_null};
 use crate::image::{byol_image, views};
 use crate::memory;
 use crate::pointer::{self, Place, Report, Versioned, fill};
@@ -238,11 +239,7 @@ pub unsafe extern "C" fn byol_trainer_get_class(
             let told = pointer::place_or_null(examples, "examples")?;
             let held = of(trainer)?.features();
             let classes = held.classes.as_deref().unwrap_or_default();
-            let Some(name) = classes.get(class_index as usize) else {
-                let why = format_args!("Class {class_index} of {}", classes.len());
-                return Err(Fault::new(BYOL_E_NOT_FOUND, why));
-            };
-            pointer::give_text(name, buffer, capacity, needed)?;
+            pointer::give_listed(classes, class_index as usize, "Class", buffer, capacity, needed)?;
             if let Some(told) = told {
                 told.set(held.labels.iter().flatten().filter(|&&label| label == class_index).count() as u64);
             }
@@ -290,7 +287,7 @@ pub unsafe extern "C" fn byol_trainer_add(
             let trainer = of(trainer)?;
             let features = matrix(features, rows, columns, row_stride)?;
             let labels = pointer::slice(labels, rows, "labels")?;
-            let ids = read_ids(ids, rows)?;
+            let ids = pointer::slice_mut_or_null(ids, rows, "ids")?;
             memory::allow(features.len().saturating_mul(4), "the examples")?;
             give_ids(ids, trainer.add(features, labels)?, None);
             Ok(())
@@ -432,17 +429,8 @@ pub unsafe extern "C" fn byol_trainer_get_features(
         guard(error, || {
             let place = pointer::place(features, "features")?;
             let held = of(trainer)?.features();
-            let mut values: Vec<f32> = pointer::reserved(held.values.len(), "the examples")?;
-            values.extend(held.values.iter());
-            let values = Array2::from_shape_vec(held.values.dim(), values).map_err(Fault::argument)?;
-            let copy = Features {
-                values,
-                labels: held.labels.clone(),
-                names: None,
-                classes: held.classes.clone(),
-                encoder: held.encoder.clone(),
-            };
-            place.set(byol_features { id: handle::open(Container::new(copy))? });
+            memory::allow(held.values.len().saturating_mul(4), "the examples")?;
+            place.set(byol_features { id: handle::open(Container::new(held.try_clone()?))? });
             Ok(())
         })
     }
@@ -505,13 +493,8 @@ pub unsafe extern "C" fn byol_trainer_fit(
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let fitted = Fitted::read(head, report)?;
-            let trainer = of(trainer)?;
-            let options = fit_options(options, &trainer)?;
-            let made = listen(&cancel::of(token)?, teller(progress, user), |cancel, progress| {
-                trainer.fit(&options, cancel, progress)
-            })?;
-            fitted.give(made)
+            let asked = Asked { trainer, options, progress, user, token, head, report };
+            asked.fit(|trainer, options, cancel, progress| trainer.fit(options, cancel, progress))
         })
     }
 }
@@ -538,13 +521,8 @@ pub unsafe extern "C" fn byol_trainer_refit(
     // SAFETY: the caller's pointers, checked.
     unsafe {
         guard(error, || {
-            let fitted = Fitted::read(head, report)?;
-            let trainer = of(trainer)?;
-            let options = fit_options(options, &trainer)?;
-            let made = listen(&cancel::of(token)?, teller(progress, user), |cancel, progress| {
-                trainer.refit(&options, cancel, progress)
-            })?;
-            fitted.give(made)
+            let asked = Asked { trainer, options, progress, user, token, head, report };
+            asked.fit(|trainer, options, cancel, progress| trainer.refit(options, cancel, progress))
         })
     }
 }
@@ -586,10 +564,7 @@ pub unsafe extern "C" fn byol_trainer_search(
             let search = read_search(options)?;
             let most =
                 if search.penalties.is_empty() { BYOL_SEARCH_PENALTIES as usize } else { search.penalties.len() };
-            let tried = match tried.is_null() {
-                true => None,
-                false => Some(crate::head::table(tried, most, 4, tried_len, "tried")?),
-            };
+            let tried = table_or_null(tried, most, 4, tried_len, "tried")?;
             let tell = progress.map(|call| {
                 move |point: &PathPoint| match call(user, point.fit.l2, point.accuracy, point.log_loss) {
                     0 => ControlFlow::Continue(()),
@@ -677,12 +652,9 @@ impl Pictures {
                 return Err(byol_serve::Error::DimensionMismatch { what, expected, found }.into());
             }
             let labels = pointer::slice(labels, count, "labels")?;
-            let ids = read_ids(ids, count)?;
+            let ids = pointer::slice_mut_or_null(ids, count, "ids")?;
             // Before the work, which is long.
-            let classes = trainer.classes().len();
-            if let Some((row, &label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
-                return Err(byol_serve::Error::LabelOutside { row, label: label.into(), classes }.into());
-            }
+            trainer.check_labels(labels)?;
             let mut staged = Staged::new(&encoder, count, item_status, token)?;
             extract(&encoder, &mut staged.rows())?;
             let is_good = |item: usize| staged.status.as_ref().is_none_or(|status| status[item] == BYOL_OK);
@@ -702,14 +674,6 @@ impl Pictures {
     }
 }
 
-unsafe fn read_ids<'a>(ids: *mut u64, count: usize) -> Result<Option<&'a mut [u64]>> {
-    if ids.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: the caller's pointer, checked.
-    unsafe { pointer::slice_mut(ids, count, "ids") }.map(Some)
-}
-
 /// Tells the new examples' numbers; 0 for items that are not among the `good`.
 fn give_ids(out: Option<&mut [u64]>, ids: Range<u64>, good: Option<&[usize]>) {
     let Some(out) = out else { return };
@@ -722,7 +686,7 @@ fn give_ids(out: Option<&mut [u64]>, ids: Range<u64>, good: Option<&[usize]>) {
     }
 }
 
-unsafe fn fit_options(options: *const byol_fit_options, trainer: &Trainer) -> Result<byol_serve::solver::FitOptions> {
+unsafe fn fit_options(options: *const byol_fit_options, trainer: &Trainer) -> Result<FitOptions> {
     // SAFETY: the caller's pointer, checked.
     unsafe {
         let given = pointer::options(options, "options")?;
@@ -758,6 +722,36 @@ unsafe fn read_search(options: *const byol_search_options) -> Result<Search> {
             },
             seed: options.seed,
         })
+    }
+}
+
+/// What byol_trainer_fit and byol_trainer_refit are given.
+struct Asked {
+    trainer: byol_trainer,
+    options: *const byol_fit_options,
+    progress: byol_fit_callback,
+    user: *mut c_void,
+    token: byol_cancel,
+    head: *mut byol_head,
+    report: *mut byol_fit_report,
+}
+
+impl Asked {
+    unsafe fn fit(
+        self,
+        method: impl FnOnce(&Trainer, &FitOptions, &Cancel, Option<&mut dyn FnMut(&Progress)>) -> byol_serve::Result<Head>,
+    ) -> Result<()> {
+        let Self { trainer, options, progress, user, token, head, report } = self;
+        // SAFETY: the caller's pointers, checked.
+        unsafe {
+            let fitted = Fitted::read(head, report)?;
+            let trainer = of(trainer)?;
+            let options = fit_options(options, &trainer)?;
+            let made = listen(&cancel::of(token)?, teller(progress, user), |cancel, progress| {
+                method(&trainer, &options, cancel, progress)
+            })?;
+            fitted.give(made)
+        }
     }
 }
 

@@ -6,12 +6,12 @@ use byol_serve::head::Head;
 use byol_serve::metrics;
 use ndarray::{Array1, Array2};
 
-use crate::encoder::{self, byol_encoder};
+use crate::encoder::byol_encoder;
 use crate::extract::span;
 use crate::fit::read_names;
 use crate::guard::guard;
 use crate::handle;
-use crate::head::{self, byol_head, check_rows, matrix, table};
+use crate::head::{self, byol_head, check_rows, matrix, table_or_null};
 use crate::packed::check_finite;
 use crate::pointer;
 use crate::status::*;
@@ -48,9 +48,9 @@ pub unsafe extern "C" fn byol_head_create(
             let weights = matrix(weights, rows, columns, row_stride)?;
             let names = read_names(class_names, classes)?;
             check_finite(weights)?;
-            let bias = match bias.is_null() {
-                true => Array1::zeros(rows),
-                false => Array1::from(pointer::slice(bias, rows, "bias")?.to_vec()),
+            let bias = match pointer::slice_or_null(bias, rows, "bias")? {
+                None => Array1::zeros(rows),
+                Some(bias) => Array1::from(bias.to_vec()),
             };
             if let Some(row) = bias.iter().position(|value| !value.is_finite()) {
                 let why = format!("bias[{row}] is {}", bias[row]);
@@ -60,14 +60,7 @@ pub unsafe extern "C" fn byol_head_create(
             values.extend(weights.iter());
             let weights = Array2::from_shape_vec((rows, columns), values).map_err(Fault::argument)?;
             let mut made = Head::from_parts(weights, bias, names)?;
-            if encoder.id != 0 {
-                let encoder = encoder::of(encoder)?;
-                if encoder.dimension() != columns {
-                    let (what, expected) = ("columns, for features of this encoder", encoder.dimension());
-                    return Err(byol_serve::Error::DimensionMismatch { what, expected, found: columns }.into());
-                }
-                made.encoder_sha256 = Some(encoder.sha256().to_owned());
-            }
+            made.encoder_sha256 = head::origin(encoder, columns)?;
             place.set(byol_head { id: handle::open(made)? });
             Ok(())
         })
@@ -96,14 +89,8 @@ pub unsafe extern "C" fn byol_head_get_weights(
             if weights.is_null() && bias.is_null() {
                 return Err(Fault::null("weights and bias"));
             }
-            let weights = match weights.is_null() {
-                true => None,
-                false => Some(table(weights, head.classes(), head.dimensions(), weights_len, "weights")?),
-            };
-            let bias = match bias.is_null() {
-                true => None,
-                false => Some(table(bias, head.classes(), 1, bias_len, "bias")?),
-            };
+            let weights = table_or_null(weights, head.classes(), head.dimensions(), weights_len, "weights")?;
+            let bias = table_or_null(bias, head.classes(), 1, bias_len, "bias")?;
             if let Some(out) = weights {
                 out.iter_mut().zip(&head.weights).for_each(|(out, &value)| *out = value);
             }
