@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::onnx::reaches_out;
 use crate::onnx_proto::TensorProto;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
@@ -61,7 +62,7 @@ impl Files {
     /// A tensor with its data inside.
     fn tensor(&mut self, bytes: &[u8], limit_of: &dyn Fn(u64) -> u64) -> Result<Vec<u8>> {
         let tensor = TensorProto::decode(bytes).map_err(|e| Error::Onnx { why: e.to_string() })?;
-        if tensor.data_location != 1 && tensor.external_data.is_empty() {
+        if !reaches_out(&tensor) {
             return Ok(bytes.to_vec());
         }
         let wrong = |why: String| Error::Onnx { why: format!("tensor {:?}: {why}", tensor.name) };

@@ -53,31 +53,55 @@ pub(crate) fn build(config: &EncoderConfig) -> Result<Graph> {
         x = b.add("maxpool", Op::MaxPool { kernel: [3, 3], stride: [2, 2], padding: [1, 1] }, &[x])?;
     }
 
+    let output = stages(&mut b, config, &blocks, &read, x, bottleneck, |b, stage, block, x, of| {
+        residual(b, &format!("layer{stage}.{block}"), x, norm, of, bottleneck)
+    })?;
+    Ok(b.finish(output))
+}
+
+/// What both kinds of residual network have behind their stems: stages of blocks, of which those that are read are pooled.
+/// `residual` adds a block, given its stage (counted from 1), its number, and `[channels read, width, stride]`.
+pub(crate) fn stages(
+    b: &mut GraphBuilder,
+    config: &EncoderConfig,
+    blocks: &[usize],
+    read: &[usize],
+    stem: NodeId,
+    bottleneck: bool,
+    residual: impl Fn(&mut GraphBuilder, usize, usize, NodeId, [usize; 3]) -> Result<NodeId>,
+) -> Result<NodeId> {
     let expansion = if bottleneck { 4 } else { 1 };
-    let mut channels = config.width;
+    let (mut x, mut channels) = (stem, config.width);
     let mut pooled = Vec::new();
     for (index, &blocks) in blocks.iter().enumerate() {
         let stage = index + 1;
         let width = config.width << index;
         for block in 0..blocks {
             let stride = if index > 0 && block == 0 { 2 } else { 1 };
-            let name = format!("layer{stage}.{block}");
-            x = residual(&mut b, &name, x, norm, [channels, width, stride], bottleneck)?;
+            x = residual(b, stage, block, x, [channels, width, stride])?;
             channels = width * expansion;
         }
         if read.contains(&stage) {
             let name = if read.len() == 1 { String::new() } else { stage.to_string() };
-            pooled.push(pool(&mut b, &name, config.pool, x)?);
+            pooled.push(pool(b, &name, config.pool, x)?);
         }
         if read.last() == Some(&stage) {
             break;
         }
     }
-    let output = match pooled[..] {
-        [only] => only,
-        _ => b.add("concat", Op::Concat, &pooled)?,
-    };
-    Ok(b.finish(output))
+    match pooled[..] {
+        [only] => Ok(only),
+        _ => b.add("concat", Op::Concat, &pooled),
+    }
+}
+
+/// (kernel, channels written, stride) of each convolution of a block.
+pub(crate) fn convolutions(width: usize, stride: usize, bottleneck: bool) -> Vec<(usize, usize, usize)> {
+    if bottleneck {
+        vec![(1, width, 1), (3, width, stride), (1, 4 * width, 1)]
+    } else {
+        vec![(3, width, stride), (3, width, 1)]
+    }
 }
 
 /// One residual block, of `[channels read, width, stride]`.
@@ -89,12 +113,7 @@ fn residual(
     [channels, width, stride]: [usize; 3],
     bottleneck: bool,
 ) -> Result<NodeId> {
-    // (kernel, channels written, stride) of each convolution.
-    let layers = if bottleneck {
-        vec![(1, width, 1), (3, width, stride), (1, 4 * width, 1)]
-    } else {
-        vec![(3, width, stride), (3, width, 1)]
-    };
+    let layers = convolutions(width, stride, bottleneck);
     let last = layers.len();
     let mut x = input;
     let mut read = channels;

@@ -9,8 +9,7 @@ use crate::encoder::{EncoderConfig, Stem};
 use crate::error::Result;
 use crate::graph::{Graph, GraphBuilder, Init, NodeId, Op, Shape};
 use crate::norm::Norm;
-use crate::pool::pool;
-use crate::resnet::published;
+use crate::resnet::{convolutions, published, stages};
 use crate::zoo;
 
 /// Names that [`build`] knows.
@@ -40,30 +39,9 @@ pub(crate) fn build(config: &EncoderConfig) -> Result<Graph> {
         x = b.add("3", Op::MaxPool { kernel: [3, 3], stride: [2, 2], padding: [1, 1] }, &[x])?;
     }
 
-    let expansion = if bottleneck { 4 } else { 1 };
-    let mut channels = config.width;
-    let mut pooled = Vec::new();
-    for (index, &blocks) in blocks.iter().enumerate() {
-        let stage = index + 1;
-        let width = config.width << index;
-        for block in 0..blocks {
-            let stride = if index > 0 && block == 0 { 2 } else { 1 };
-            let name = format!("{}.{block}", index + 4);
-            x = residual(&mut b, &name, x, norm, [channels, width, stride], bottleneck)?;
-            channels = width * expansion;
-        }
-        if read.contains(&stage) {
-            let name = if read.len() == 1 { String::new() } else { stage.to_string() };
-            pooled.push(pool(&mut b, &name, config.pool, x)?);
-        }
-        if read.last() == Some(&stage) {
-            break;
-        }
-    }
-    let output = match pooled[..] {
-        [only] => only,
-        _ => b.add("concat", Op::Concat, &pooled)?,
-    };
+    let output = stages(&mut b, config, &blocks, &read, x, bottleneck, |b, stage, block, x, of| {
+        residual(b, &format!("{}.{block}", stage + 3), x, norm, of, bottleneck)
+    })?;
     Ok(b.finish(output))
 }
 
@@ -107,12 +85,7 @@ fn residual(
     [channels, width, stride]: [usize; 3],
     bottleneck: bool,
 ) -> Result<NodeId> {
-    // (kernel, channels written, stride) of each convolution.
-    let layers = if bottleneck {
-        vec![(1, width, 1), (3, width, stride), (1, 4 * width, 1)]
-    } else {
-        vec![(3, width, stride), (3, width, 1)]
-    };
+    let layers = convolutions(width, stride, bottleneck);
     let last = layers.len() - 1;
     let mut x = input;
     let mut read = channels;
