@@ -10,6 +10,8 @@ use byol_model::picture::{InputContract, PictureView, PixelFormat};
 use byol_serve::Error;
 use byol_serve::cancel::Cancel;
 use byol_serve::encoder::{Encoder, EncoderOptions};
+use byol_serve::feature_file::FeatureFile;
+use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::runtime::{Runtime, RuntimeOptions};
 use std::fs;
@@ -516,6 +518,17 @@ fn what_is_no_file_is_refused_at_once() {
         assert!(soon(name, move || Head::import(&weights, None).is_err()));
         let picture: PathBuf = path.clone();
         assert!(soon(name, move || byol_model::picture::Picture::open(&picture, &Default::default()).is_err()));
+    }
+    for name in ["pipe.npy", "pipe.safetensors"] {
+        let path = at(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (whole, in_blocks) = (path.clone(), path.clone());
+        for error in [
+            soon(name, move || Features::load(&whole).err()).expect("no features"),
+            soon(name, move || FeatureFile::open(&in_blocks).err()).expect("no features"),
+        ] {
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+        }
     }
     let linked = Encoder::open(&runtime, &at("link.onnx"), &plain()).expect("a link to a model is a model");
     assert_eq!(linked.dimension(), 2);

@@ -63,10 +63,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let resamples = arguments.bootstrap.map(|sets| (sets, arguments.seed));
     let (evaluation, intervals) = match &source {
         Source::File(file) => head.evaluate_file(file, resamples)?,
-        Source::Memory(features) => {
-            let drawn = resamples.map(|(sets, seed)| head.bootstrap(features, sets, seed));
-            (head.evaluate(features)?, drawn.transpose()?)
-        }
+        Source::Memory(features) => head.evaluate_with(features, resamples)?,
     };
     let result = json!({
         "head": arguments.head, "temperature": head.temperature, "evaluation": evaluation, "bootstrap": intervals,

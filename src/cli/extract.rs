@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         let done = (features.len(), 0, features.dimensions(), 0.0, began.elapsed().as_secs_f64());
         return report(arguments, output, done, None);
     }
-    Store::check_room(&arguments.output, &data)?;
+    Store::check_room(&arguments.output, &data, arguments.dtype)?;
     let encoder = arguments.runtime.open(&arguments.encoder)?;
     encoder.warm_up()?;
     let opening = began.elapsed().as_secs_f64();

@@ -19,26 +19,36 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> Result<()> {
     )
 }
 
+/// Opens a regular file.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`, also for what is no regular file.
+pub fn open(path: &Path) -> Result<File> {
+    let io = |e| Error::io(path)(e);
+    // Asked before opening, because opening a pipe waits for its writer.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    File::open(path).map_err(io)
+}
+
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`; [`Error::TooLarge`]; [`Error::NoMemory`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = |e| Error::io(path)(e);
-    // Asked before opening, because opening a pipe waits for its writer.
-    let metadata = fs::metadata(path).map_err(io)?;
-    if !metadata.is_file() {
-        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
+    let file = open(path)?;
+    let length = file.metadata().map_err(io)?.len();
     let too_large = |found| Error::TooLarge { path: path.into(), found, limit };
-    if metadata.len() > limit {
-        return Err(too_large(metadata.len()));
+    if length > limit {
+        return Err(too_large(length));
     }
     let mut bytes = Vec::new();
-    let room = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    let room = usize::try_from(length).unwrap_or(usize::MAX);
     bytes.try_reserve_exact(room).map_err(|_| Error::NoMemory { bytes: room })?;
     // One byte more than allowed, should the file have grown since.
-    File::open(path).map_err(io)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
     let found = bytes.len() as u64;
     if found > limit { Err(too_large(found)) } else { Ok(bytes) }
 }

@@ -32,7 +32,7 @@ impl Cancel {
     /// A flag of its own that is also triggered when this one is: for work that has one more reason to stop.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { triggered: Arc::default(), deadline: self.deadline, parent: Some(Arc::new(self.clone())) }
+        Self { parent: Some(Arc::new(self.clone())), ..Self::default() }
     }
 
     /// Asks all work that holds this flag, or a clone of it, to stop. May be called from any thread.

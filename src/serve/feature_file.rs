@@ -21,7 +21,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::error::{Error, Result};
 use crate::features::{self, Header};
-use crate::npy;
+use crate::{atomic, npy};
 
 /// Most bytes of a header of a safetensors file, as its format says.
 const HEADER: u64 = 100_000_000;
@@ -78,7 +78,7 @@ impl FeatureFile {
     /// [`Error::NewerFormat`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = atomic::open(path)?;
         let size = file.metadata().map_err(Error::io(path))?.len();
         let found = match features::kind(path)? {
             features::Kind::Npy => Self::open_npy(path, file, size)?,
@@ -203,17 +203,12 @@ impl FeatureFile {
     /// # Errors
     /// [`Error::NoLabels`] without any, [`Error::LabelMismatch`] if there are not as many as rows.
     pub fn labels(&self) -> Result<&[u32]> {
-        let labels = self.labels.as_deref().ok_or(Error::NoLabels)?;
-        if labels.len() != self.rows {
-            return Err(Error::LabelMismatch { features: self.rows, labels: labels.len() });
-        }
-        Ok(labels)
+        features::one_per_row(self.labels.as_deref(), self.rows)
     }
 
     /// As [`crate::features::Features::class_count`].
     pub fn class_count(&self) -> usize {
-        let used = self.labels.iter().flatten().max().map_or(0, |&label| label as usize + 1);
-        self.classes.as_ref().map_or(used, |names| if names.is_empty() { used } else { names.len() })
+        features::class_count(self.labels.as_deref(), self.classes.as_deref())
     }
 
     /// Reads rows `first..last` as float32.

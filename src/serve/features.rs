@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::feature_file::FeatureFile;
+use crate::problem::check_labels;
 use crate::{atomic, npy};
 
 /// Rows of features, with what is known about each row.
@@ -74,23 +75,45 @@ impl Features {
     /// # Errors
     /// [`Error::NoLabels`] without any, [`Error::LabelMismatch`] if there are not as many as rows.
     pub fn labels(&self) -> Result<&[u32]> {
-        let labels = self.labels.as_deref().ok_or(Error::NoLabels)?;
-        if labels.len() != self.len() {
-            return Err(Error::LabelMismatch { features: self.len(), labels: labels.len() });
-        }
-        Ok(labels)
+        one_per_row(self.labels.as_deref(), self.len())
     }
 
     /// How many classes there are: as many as have names, or as the largest label tells.
     pub fn class_count(&self) -> usize {
-        let named = self.classes.as_ref().map_or(0, Vec::len);
-        let used = self.labels.iter().flatten().max().map_or(0, |&label| label as usize + 1);
-        if named > 0 { named } else { used }
+        class_count(self.labels.as_deref(), self.classes.as_deref())
     }
 
     /// The name of a class: as given, or its number.
     pub fn class_name(&self, label: usize) -> String {
-        self.classes.as_ref().and_then(|classes| classes.get(label)).cloned().unwrap_or_else(|| label.to_string())
+        class_name(self.classes.as_deref(), label)
+    }
+
+    /// Names the classes that labels count, in place of what they were called before; an empty list names none.
+    ///
+    /// # Errors
+    /// [`Error::LabelOutside`] for a label that would have no name; nothing changes then.
+    pub fn set_classes(&mut self, names: Vec<String>) -> Result<()> {
+        if !names.is_empty() {
+            check_labels(self.labels.as_deref().unwrap_or_default(), names.len())?;
+        }
+        self.classes = Some(names).filter(|names| !names.is_empty());
+        Ok(())
+    }
+
+    /// A copy, whose values' memory may be refused.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn try_clone(&self) -> Result<Self> {
+        let mut values = Vec::new();
+        let bytes = self.values.len().saturating_mul(size_of::<f32>());
+        values.try_reserve_exact(self.values.len()).map_err(|_| Error::NoMemory { bytes })?;
+        values.extend(self.values.iter());
+        let (expected, found) = (self.values.len(), values.len());
+        let wrong = |_| Error::DimensionMismatch { what: "values of the features", expected, found };
+        let values = Array2::from_shape_vec(self.values.dim(), values).map_err(wrong)?;
+        let (labels, names) = (self.labels.clone(), self.names.clone());
+        Ok(Self { values, labels, names, classes: self.classes.clone(), encoder: self.encoder.clone() })
     }
 
     /// The rows at these indices, in this order, with their labels and names.
@@ -308,6 +331,28 @@ impl Features {
         }
         Ok(Self { values, labels, names: header.names, classes: header.classes, encoder: header.encoder })
     }
+}
+
+/// The labels, if there is one for every row.
+pub(crate) fn one_per_row(labels: Option<&[u32]>, rows: usize) -> Result<&[u32]> {
+    let labels = labels.ok_or(Error::NoLabels)?;
+    if labels.len() != rows {
+        return Err(Error::LabelMismatch { features: rows, labels: labels.len() });
+    }
+    Ok(labels)
+}
+
+/// How many classes there are: as many as have names, or as the largest label tells.
+pub(crate) fn class_count(labels: Option<&[u32]>, classes: Option<&[String]>) -> usize {
+    match classes {
+        Some(names) if !names.is_empty() => names.len(),
+        _ => labels.into_iter().flatten().max().map_or(0, |&label| label as usize + 1),
+    }
+}
+
+/// The name of a class: as given, or its number.
+pub(crate) fn class_name(classes: Option<&[String]>, class: usize) -> String {
+    classes.and_then(|names| names.get(class)).cloned().unwrap_or_else(|| class.to_string())
 }
 
 pub(crate) enum Kind {

@@ -19,7 +19,7 @@ use crate::atomic;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::feature_file::FeatureFile;
-use crate::features::{self, Features};
+use crate::features::{self, Features, class_name};
 use crate::metrics::{self, Evaluation, Intervals};
 use crate::rows::Rows;
 use crate::solver::{self, FitOptions, FitReport, Kept, Progress};
@@ -317,8 +317,27 @@ impl Head {
     /// [`Error::NoLabels`], [`Error::EmptyData`], [`Error::LabelMismatch`], [`Error::LabelOutside`] for a class that the
     /// head does not know, [`Error::DimensionMismatch`], [`Error::HeadForAnotherEncoder`].
     pub fn evaluate(&self, features: &Features) -> Result<Evaluation> {
+        Ok(self.evaluate_with(features, None)?.0)
+    }
+
+    /// As [`Head::evaluate`], and with `resamples` (sets, seed) as [`Head::bootstrap`], from the same probabilities.
+    ///
+    /// # Errors
+    /// As [`Head::evaluate`] and [`Head::bootstrap`].
+    pub fn evaluate_with(
+        &self,
+        features: &Features,
+        resamples: Option<(usize, u64)>,
+    ) -> Result<(Evaluation, Option<Intervals>)> {
         let own = self.labels_of(features)?;
-        Evaluation::new(self.probabilities(features.values.view())?.view(), &own, &self.labels)
+        let mut tally = metrics::Tally::new(self.classes());
+        tally.add(self.probabilities(features.values.view())?.view(), &own)?;
+        self.told(&tally, resamples)
+    }
+
+    fn told(&self, tally: &metrics::Tally, resamples: Option<(usize, u64)>) -> Result<(Evaluation, Option<Intervals>)> {
+        let intervals = resamples.map(|(sets, seed)| tally.intervals(sets, seed)).transpose()?;
+        Ok((tally.evaluation(&self.labels)?, intervals))
     }
 
     /// 95% intervals of [`Head::evaluate`]'s figures, from `resamples` sets of rows; the seed decides all.
@@ -354,8 +373,7 @@ impl Head {
             tally.add(self.probabilities(view.map_err(mismatch)?)?.view(), labels)?;
         }
         file.unchanged()?;
-        let intervals = resamples.map(|(sets, seed)| tally.intervals(sets, seed)).transpose()?;
-        Ok((tally.evaluation(&self.labels)?, intervals))
+        self.told(&tally, resamples)
     }
 
     /// As [`Head::predict`], but no answer for a row whose most probable class is less probable than `threshold`.
@@ -618,10 +636,6 @@ impl Head {
             }
         }
     }
-}
-
-fn class_name(classes: Option<&[String]>, class: usize) -> String {
-    classes.and_then(|names| names.get(class)).cloned().unwrap_or_else(|| class.to_string())
 }
 
 /// Puts names where the solver has only numbers.

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
+use crate::problem::check_labels;
 
 /// Everything that one labelled set says about a classifier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -281,9 +282,7 @@ pub fn temperature(logits: ArrayView2<f32>, labels: &[u32]) -> Result<f64> {
     if labels.len() != examples {
         return Err(Error::LabelMismatch { features: examples, labels: labels.len() });
     }
-    if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-        return Err(Error::LabelOutside { row, label: labels[row].into(), classes });
-    }
+    check_labels(labels, classes)?;
     // Sum over rows of the expected score minus that of the right class, under the scores times `inverse`.
     let slope = |inverse: f64| -> f64 {
         let row = |(row, &label): (ndarray::ArrayView1<f32>, &u32)| {

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use byol_model::file::sha256_hex_from;
 use byol_model::onnx::{self, Inspection};
 
+use crate::atomic;
 use crate::error::{Error, Result};
 
 /// A regular file that was opened.
@@ -50,13 +51,8 @@ impl Stamp {
 impl ModelFile {
     /// Opens a regular file of at most `limit` bytes.
     pub(crate) fn open(path: &Path, limit: u64) -> Result<Self> {
-        let io = |e| Error::io(path)(e);
-        // Asked before opening, because opening a pipe waits for its writer.
-        if !fs::metadata(path).map_err(io)?.is_file() {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-        }
-        let file = File::open(path).map_err(io)?;
-        let stamp = Stamp::of(&file.metadata().map_err(io)?);
+        let file = atomic::open(path)?;
+        let stamp = Stamp::of(&file.metadata().map_err(Error::io(path))?);
         if stamp.length > limit {
             return Err(Error::TooLarge { path: path.into(), found: stamp.length, limit });
         }

@@ -143,7 +143,7 @@ impl Problem<'_> {
             // Measured with two levels; what is made of all columns is a Hessian nearly as good as the rows' own.
             quick &= preconditioner.as_ref().is_some_and(|p| p.has_levels()) && !state.exact;
             if !quick && !listed {
-                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                pass.keep_from(least(coarse, spread));
                 listed = true;
                 state.value = self.evaluate(&mut pass, state.exact, &state.w, l2, &mut state.gradient, cancel)?;
                 state.passes += 1;
@@ -158,7 +158,7 @@ impl Problem<'_> {
                 Step { direction: memory.direction(&state.gradient, &apply), norm: f64::INFINITY, products: 0 }
             } else {
                 let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
-                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
+                pass.keep_from(least(coarse, spread));
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
                 let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
                 state.products += found.products;
@@ -179,9 +179,8 @@ impl Problem<'_> {
             // Float32 products leave noise of this size in the objective; below it a step is judged by nothing better. A
             // pass in float64 costs several in float32, so L-BFGS goes on while its gradients become smaller.
             if !state.exact && !quick && -slope < 2e-8 * state.value.objective {
-                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
                 if state.gap() <= options.tolerance || found.products == 0 {
                     continue;
                 }
@@ -208,9 +207,8 @@ impl Problem<'_> {
                 if state.exact {
                     break false;
                 }
-                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
                 continue;
             };
             iterations += 1;
@@ -236,9 +234,8 @@ impl Problem<'_> {
                     break false;
                 }
                 (stalled, last_norm) = (0, f64::INFINITY);
-                pass.keep_from((coarse * spread).clamp(1e-8, 1e-3) as f32);
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
             }
         };
         let gap = (l2 > 0.0).then(|| state.gap());
@@ -251,8 +248,9 @@ impl Problem<'_> {
         Ok(Solution { w, report })
     }
 
-    /// From here on in float64: value, gradient and bound of the same point again.
-    fn go_exact(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
+    /// From here on in float64: value, gradient and bound of the same point again, and the rows that curve by `least`.
+    fn go_exact(&self, state: &mut State, pass: &mut Pass, least: f32, l2: f64, cancel: &Cancel) -> Result<()> {
+        pass.keep_from(least);
         state.exact = true;
         state.value = self.evaluate(pass, true, &state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.value.bound, state.passes + 1);
@@ -306,6 +304,11 @@ impl Problem<'_> {
         }
         Ok(Step { direction, norm, products })
     }
+}
+
+/// How much a row must curve the loss to be listed for the products to come: a share of what is left to find.
+fn least(coarse: f64, spread: f64) -> f32 {
+    (coarse * spread).clamp(1e-8, 1e-3) as f32
 }
 
 /// What one fit leaves for the next of nearly the same rows, so that it need not make a preconditioner: the last one.

@@ -156,12 +156,12 @@ impl Store {
     }
 
     /// Checks before the work whether its end can be written: the names of very many pictures do not fit into the head of
-    /// a safetensors file.
+    /// a safetensors file, and not every precision into every format.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] naming `out`.
-    pub fn check_room(out: &Path, dataset: &Dataset) -> Result<()> {
-        if format(out)? != Format::Safetensors {
+    /// [`Error::Corrupt`] naming `out`; [`Error::InvalidOption`] as from [`Store::finish`].
+    pub fn check_room(out: &Path, dataset: &Dataset, precision: Precision) -> Result<()> {
+        if check_precision(out, precision)? != Format::Safetensors {
             return Ok(());
         }
         let mut length = Length(0);
@@ -235,16 +235,7 @@ impl Store {
         if good == 0 {
             return Err(Error::EmptyData { what: "pictures that can be used" });
         }
-        let kind = format(&self.out)?;
-        let unfit = match (kind, precision) {
-            (Format::Safetensors, _) | (_, Precision::F32) | (Format::Npy, Precision::F16) => None,
-            (Format::Npy, Precision::I8) => Some("a .npy has no place for its scale; write a .safetensors"),
-            (Format::Parquet, _) => Some("a .parquet takes f32; write a .safetensors"),
-        };
-        if let Some(must) = unfit {
-            let value = if precision == Precision::F16 { "f16" } else { "i8" }.to_string();
-            return Err(Error::InvalidOption { option: "dtype", value, must });
-        }
+        let kind = check_precision(&self.out, precision)?;
         let labels = dataset.labels();
         let write_labels =
             |out: &mut dyn Write, labels: &[u32]| self.each_good(|index| out.write_all(&labels[index].to_le_bytes()));
@@ -502,6 +493,18 @@ impl BadPictures {
         }
         Ok(self.ahead == Some(index))
     }
+}
+
+/// The format of a file, if it can hold values of this type.
+fn check_precision(out: &Path, precision: Precision) -> Result<Format> {
+    let kind = format(out)?;
+    let must = match (kind, precision) {
+        (Format::Safetensors, _) | (_, Precision::F32) | (Format::Npy, Precision::F16) => return Ok(kind),
+        (Format::Npy, Precision::I8) => "a .npy has no place for its scale; write a .safetensors",
+        (Format::Parquet, _) => "a .parquet takes f32; write a .safetensors",
+    };
+    let value = if precision == Precision::F16 { "f16" } else { "i8" }.to_string();
+    Err(Error::InvalidOption { option: "dtype", value, must })
 }
 
 fn padding(bytes: usize) -> usize {

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::head::{Head, Training};
 use crate::path::{self, PathPoint};
+use crate::problem::check_labels;
 use crate::solver::{FitOptions, Kept, Progress};
 
 /// Examples and their classes.
@@ -227,11 +228,16 @@ impl Trainer {
     /// [`Error::NonFinite`], [`Error::NoMemory`].
     pub fn add(&self, rows: ArrayView2<f32>, labels: &[u32]) -> Result<Range<u64>> {
         let mut state = self.state();
-        let classes = state.classes().len();
-        if let Some((row, &label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
-            return Err(Error::LabelOutside { row, label: label.into(), classes });
-        }
+        check_labels(labels, state.classes().len())?;
         state.push(rows, labels)
+    }
+
+    /// Checks that labels count the classes that there are, before examples are made for them.
+    ///
+    /// # Errors
+    /// [`Error::LabelOutside`].
+    pub fn check_labels(&self, labels: &[u32]) -> Result<()> {
+        check_labels(labels, self.state().classes().len())
     }
 
     /// Adds the rows of labelled features; classes are matched by name, and new ones added.
@@ -250,9 +256,7 @@ impl Trainer {
         let labels = features.labels()?;
         features.check_finite()?;
         let classes = features.class_count();
-        if let Some((row, &label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
-            return Err(Error::LabelOutside { row, label: label.into(), classes });
-        }
+        check_labels(labels, classes)?;
         let numbers: Vec<u32> =
             (0..classes).map(|class| self.add_class(&features.class_name(class))).collect::<Result<_>>()?;
         let labels: Vec<u32> = labels.iter().map(|&label| numbers[label as usize]).collect();
@@ -433,21 +437,7 @@ impl State {
     /// The examples to be changed: a copy of their own, where a fit goes on with them.
     fn unique(&mut self) -> Result<&mut Features> {
         if Arc::get_mut(&mut self.examples).is_none() {
-            let old = &self.examples;
-            let no_memory = |_| Error::NoMemory { bytes: old.values.len().saturating_mul(size_of::<f32>()) };
-            let mut values = Vec::new();
-            values.try_reserve_exact(old.values.len()).map_err(no_memory)?;
-            values.extend(old.values.iter());
-            let (expected, found) = (old.values.len(), values.len());
-            let wrong = |_| Error::DimensionMismatch { what: "values of the examples", expected, found };
-            let values = Array2::from_shape_vec(old.values.dim(), values).map_err(wrong)?;
-            self.examples = Arc::new(Features {
-                values,
-                labels: old.labels.clone(),
-                names: None,
-                classes: old.classes.clone(),
-                encoder: old.encoder.clone(),
-            });
+            self.examples = Arc::new(self.examples.try_clone()?);
         }
         // It is the only one by now, so nothing is copied here.
         Ok(Arc::make_mut(&mut self.examples))
