@@ -133,7 +133,7 @@ impl Problem<'_> {
             let due = preconditioner.as_ref().is_none_or(|p| spent > p.work() && (!quick || since >= age));
             if due && let Some(sample) = self.sample(cancel)? {
                 preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?.map(Arc::new);
-                age = if since == 0 { age } else { 2 * age };
+                age = if since == 0 { age } else { age.saturating_mul(2) };
                 (spent, since) = (0.0, 0);
             }
             let apply = |v: &[f64]| match &preconditioner {
