@@ -103,9 +103,6 @@ struct Target {
 pub struct Report {
     /// Both directions summed, mean of the batch: 0 to 8, about 4 when nothing is learned.
     pub loss: f64,
-    /// Standard deviation of the normalised online projections times the root of their dimension: near 1 when they
-    /// fill the sphere, near 0 when they have collapsed into a point.
-    pub embedding_std: f64,
 }
 
 impl Byol {
@@ -379,7 +376,6 @@ fn normalise(x: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Reading {
     loss: Tensor,
-    embedding_std: Tensor,
     /// What the online encoder made of the view, `[n, features]`, cut off from the gradient.
     pub features: Tensor,
     /// What the online projector made of that.
@@ -394,10 +390,7 @@ impl Reading {
     pub fn report(readings: &[Reading; 2]) -> Result<Report> {
         let [a, b] = readings;
         let value = |t: &Tensor| t.f_double_value(&[]);
-        Ok(Report {
-            loss: value(&a.loss)? + value(&b.loss)?,
-            embedding_std: 0.5 * (value(&a.embedding_std)? + value(&b.embedding_std)?),
-        })
+        Ok(Report { loss: value(&a.loss)? + value(&b.loss)? })
     }
 }
 
@@ -476,13 +469,7 @@ impl Side {
             lane.gather_gradient()?;
         }
         drop(span);
-        tch::no_grad(|| {
-            let dimension = projection.size().last().copied().unwrap_or(1) as f64;
-            let deviation = normalise(&projection)?.f_std_dim([0i64].as_slice(), false, false)?;
-            let embedding_std = deviation.f_mean(tch::Kind::Float)?.f_mul_scalar(dimension.sqrt())?;
-            let [features, projection] = [features.f_detach()?, projection.f_detach()?];
-            Ok(Reading { loss: loss.f_detach()?, embedding_std, features, projection })
-        })
+        Ok(Reading { loss: loss.f_detach()?, features: features.f_detach()?, projection: projection.f_detach()? })
     }
 }
 
