@@ -7,7 +7,7 @@ use crate::source::labelled;
 use byol_model::dataset::Dataset;
 use byol_model::onnx;
 use byol_serve::head::Head;
-use byol_serve::metrics::{Evaluation, Intervals};
+use byol_serve::metrics::{Evaluation, Intervals, Tally};
 use byol_train::byol::Predefined;
 use byol_train::classifier::{Classifier, Recipe};
 use byol_train::device::{self, Choice};
@@ -237,9 +237,11 @@ pub fn judge(
     };
     let labels: Option<Vec<u32>> = test.labels().unwrap_or_default().iter().map(of).collect();
     let labels = labels.ok_or("the test pictures have a class that the training pictures have not")?;
+    let mut tally = Tally::new(classes);
+    tally.add(rows, &labels)?;
     Ok(Judged {
-        evaluation: Evaluation::new(rows, &labels, &names)?,
-        intervals: Intervals::bootstrap(rows, &labels, learning.bootstrap, learning.seed)?,
+        evaluation: tally.evaluation(&names)?,
+        intervals: tally.intervals(learning.bootstrap, learning.seed)?,
     })
 }
 
