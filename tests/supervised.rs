@@ -131,4 +131,7 @@ fn what_cannot_be_learned_from_is_refused_by_name() {
     refused(&format!("finetune {d}/none --data {SAMPLE}"), "none");
     refused(&format!("finetune {d} --data {SAMPLE} --epochs 0 --fraction 0.01"), "epochs");
     refused(&format!("finetune {d} --data {SAMPLE} --crop-area 2 --fraction 0.01"), "crop_area");
+    // Before anything is learned.
+    refused(&format!("finetune {d} --data {SAMPLE} --bootstrap 39"), "--bootstrap");
+    refused(&format!("finetune {d} --data {SAMPLE} -o {d}/encoder.safetensors/kept"), "encoder.safetensors/kept");
 }

@@ -71,8 +71,8 @@ pub struct LearningArgs {
     /// Least part of a picture's area that a random crop keeps; 0.08 as in the paper, and 0.3 for at most 64 pixels.
     #[arg(long, value_name = "PART")]
     pub crop_area: Option<f64>,
-    /// Sets of test rows drawn for the 95% intervals.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// Sets of test rows drawn for the 95% intervals, at least 40.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(40..))]
     pub bootstrap: usize,
     /// Decides the subset, the linear layer, order and crops.
     #[arg(long, default_value_t = 0)]
@@ -111,6 +111,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let (config, graph, contract, weights, metadata) = export::of_run(&arguments.run, arguments.from_scratch)?;
     let encoder = Predefined { graph, weights };
     let (train, test) = labelled(&arguments.data, arguments.test_data.as_deref())?;
+    if let Some(folder) = &arguments.output {
+        std::fs::create_dir_all(folder).map_err(|e| format!("Cannot create {}: {e}", folder.display()))?;
+    }
     let labels = train.labels().unwrap_or_default();
     let seed = arguments.learning.seed;
     let held_out = held_out(labels, seed);
@@ -273,7 +276,6 @@ impl Judged {
 /// Writes what classifies: the encoder to serve, its weights, and the head.
 fn keep(folder: &Path, parts: Parts, classifier: &Classifier, classes: &[String]) -> Result<Value, Box<dyn Error>> {
     let (config, graph, contract, weights, mut metadata) = parts;
-    std::fs::create_dir_all(folder).map_err(|e| format!("Cannot create {}: {e}", folder.display()))?;
     metadata.remove("trained");
     metadata.insert("encoder".into(), serde_json::to_string(&config)?);
     metadata.insert("finetuned".into(), "true".into());

@@ -68,8 +68,8 @@ pub struct Arguments {
     /// loss; 0 tries all 45, of which the weakest fit noise and cost most.
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
-    /// With a protocol: sets of test rows drawn for the 95% intervals.
-    #[arg(long, value_name = "SETS", default_value_t = 1000)]
+    /// With a protocol: sets of test rows drawn for the 95% intervals, at least 40.
+    #[arg(long, value_name = "SETS", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(40..))]
     bootstrap: usize,
 }
 
