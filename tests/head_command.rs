@@ -337,7 +337,10 @@ fn bad_input_is_named() {
 #[test]
 fn a_flag_that_cannot_be_followed_is_refused_at_once() {
     let linear = ["linear-eval", "--features", "x.npy", "--test-features", "z.npy"];
-    for (flags, words) in [(&["--protocol", "transfer", "--bootstrap", "39"][..], ["--bootstrap", "39"])] {
+    for (flags, words) in [
+        (&["--protocol", "transfer", "--bootstrap", "39"][..], ["--bootstrap", "39"]),
+        (&["--repeats", "3"], ["--labels-per-class", "required"]),
+    ] {
         let done = byol(&[&linear[..], flags].concat());
         let message = String::from_utf8_lossy(&done.stderr);
         assert_eq!(done.status.code(), Some(2), "{flags:?}: {message}");
