@@ -80,7 +80,6 @@ pub struct Byol {
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
     reduction: Option<Reduction>,
-    sent_early: (usize, usize),
 }
 
 /// What learns by gradient: predictor(projector(encoder(view))).
@@ -135,8 +134,7 @@ impl Byol {
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
         let rates = [1.0, options.projector_rate, options.predictor_rate];
-        let (reduction, sent_early) = (None, (0, 0));
-        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction, sent_early })
+        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction: None })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -180,11 +178,6 @@ impl Byol {
             *steps = ranks.number_from_first(*steps)?;
         }
         Ok(())
-    }
-
-    /// Buckets of the last step's gradients that left for the other ranks during the backward pass, and all of them.
-    pub fn sent_early(&self) -> (usize, usize) {
-        self.sent_early
     }
 
     /// The encoder that is kept: the online one.
@@ -276,7 +269,7 @@ impl Byol {
     fn gradients(&mut self) -> Result<[Tensor; 3]> {
         let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
         if let Some(reduction) = &self.reduction {
-            self.sent_early = (reduction.finish()?, reduction.buckets);
+            reduction.finish()?;
             let [a, b, c] = first.learning();
             let flat = |lane: &mut Lane| Ok::<_, Error>(lane.gather_gradient()?.shallow_clone());
             return Ok([flat(a)?, flat(b)?, flat(c)?]);
