@@ -9,6 +9,7 @@
 use crate::augment::{Operator, ViewsConfig};
 use crate::byol::Predefined;
 use crate::error::{Error, Result};
+use crate::evaluation::{BATCH, prepared};
 use crate::loader::{Loader, LoaderOptions, MEMORY};
 use crate::network::{self, Lane, Mode, Network};
 use crate::optimizer::{Kind, Optimizer, Rule};
@@ -18,11 +19,7 @@ use byol_model::graph::Shape;
 use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::picture::{Filter, InputContract};
 use byol_model::weights::Weights;
-use rayon::prelude::*;
 use tch::{Device, Kind as Scalar, Reduction, Tensor};
-
-/// Pictures in one pass where nothing learns.
-const BATCH: usize = 250;
 
 /// How a classifier learns.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,26 +180,15 @@ impl Classifier {
     /// What reading pictures gives; [`Error::Torch`].
     pub fn probabilities(&self, data: &Dataset) -> Result<Vec<f32>> {
         let (encoder, head) = (self.encoder.lane()?, self.head.lane()?);
-        let contract = &self.contract;
-        let one = contract.bytes();
         let mut all = Vec::new();
-        for start in (0..data.len()).step_by(BATCH) {
-            let count = BATCH.min(data.len() - start);
-            let mut values = vec![0f32; count * one];
-            values.par_chunks_exact_mut(one).enumerate().try_for_each(|(i, out)| -> Result<()> {
-                let mut pixels = vec![0; one];
-                contract.prepare(data.picture(start + i)?.view(), &mut pixels)?;
-                contract.normalise(&pixels, out);
-                Ok(())
-            })?;
+        for rows in (0..data.len()).collect::<Vec<_>>().chunks(BATCH) {
+            let values = prepared(data, rows, &self.contract)?;
             let pictures = network::input(&values, self.encoder.graph().input_shape(), self.encoder.device())?;
-            let rows = tch::no_grad(|| -> Result<Tensor> {
+            let probabilities = tch::no_grad(|| -> Result<Tensor> {
                 let features = encoder.forward(&pictures, Mode::Eval)?;
-                Ok(head.forward(&features, Mode::Eval)?.f_softmax(1, Scalar::Float)?.f_to_device(Device::Cpu)?)
+                Ok(head.forward(&features, Mode::Eval)?.f_softmax(1, Scalar::Float)?)
             })?;
-            let at = all.len();
-            all.resize(at + rows.numel(), 0.0);
-            rows.f_contiguous()?.f_copy_data(&mut all[at..], rows.numel())?;
+            all.extend(network::output(&probabilities)?);
         }
         Ok(all)
     }

@@ -509,9 +509,7 @@ fn write<'a>(slots: &[Slot], flat: &mut Tensor, find: impl Fn(&Slot) -> Option<&
 fn read(slots: &[Slot], flat: &Tensor) -> Result<Vec<(String, HostTensor)>> {
     let flat = flat.f_to_device(Device::Cpu)?;
     let one = |slot: &Slot| {
-        let tensor = slot.view(&flat)?.f_contiguous()?;
-        let mut data = vec![0f32; slot.parameter.len()];
-        tensor.f_copy_data(&mut data, slot.parameter.len())?;
+        let data = output(&slot.view(&flat)?)?;
         Ok((slot.parameter.name.clone(), HostTensor { shape: slot.parameter.shape.clone(), data }))
     };
     slots.iter().map(one).collect()
@@ -539,4 +537,14 @@ pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
             maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?
         }
     })
+}
+
+/// Values of a tensor in the order of its dimensions, wherever it lies.
+///
+/// # Errors
+/// [`Error::Torch`].
+pub fn output(tensor: &Tensor) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut values, tensor.numel())?;
+    Ok(values)
 }

@@ -632,10 +632,7 @@ fn device_views(config: &RunConfig, data: &Dataset, device: Device) -> Result<De
 
 /// Features of normalised pictures, one row a picture.
 fn features(byol: &Byol, pictures: &[f32], device: Device) -> Result<Vec<f32>> {
-    let features = byol.features(&network::input(pictures, byol.encoder().graph().input_shape(), device)?)?;
-    let mut out = vec![0.0; features.numel()];
-    features.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut out, features.numel())?;
-    Ok(out)
+    network::output(&byol.features(&network::input(pictures, byol.encoder().graph().input_shape(), device)?)?)
 }
 
 /// Mean loss of the batches of one step, and what the first view's projections of the last one look like.
@@ -645,11 +642,9 @@ fn summarise(readings: &[[Reading; 2]]) -> Result<(f64, EmbeddingStatistics)> {
         loss += Reading::report(reading)?.loss / readings.len() as f64;
     }
     let last = readings.last().ok_or(Error::Thread("lane"))?;
-    let projection = last[0].projection.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let projection = &last[0].projection;
     let width = projection.size().last().map_or(1, |&n| n as usize);
-    let mut values = vec![0f32; projection.numel()];
-    projection.f_copy_data(&mut values, projection.numel())?;
-    Ok((loss, EmbeddingStatistics::of(&values, width)))
+    Ok((loss, EmbeddingStatistics::of(&network::output(projection)?, width)))
 }
 
 /// The files to keep: the served encoder and all weights.
