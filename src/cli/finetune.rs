@@ -90,7 +90,6 @@ impl LearningArgs {
     pub fn recipe(&self, size: usize, output: &Output) -> byol_train::Result<Recipe> {
         let found = device::open(self.device)?;
         output.say(&found.sentence);
-        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Recipe {
             epochs: 1.0,
             learning_rate: 0.1,
@@ -99,7 +98,7 @@ impl LearningArgs {
             least_area: self.crop_area.unwrap_or(if size <= 64 { 0.3 } else { 0.08 }),
             seed: self.seed,
             device: found.device,
-            threads: if self.threads == 0 { all } else { self.threads },
+            threads: if self.threads == 0 { device::available_threads() } else { self.threads },
         })
     }
 }

@@ -4,6 +4,7 @@
 //! The two views are two lanes that share all weights. Each has its own batch statistics, as the paper has it, and on a
 //! CPU each has its own thread: lane 1 and lane 2 meet once a step, to exchange the target's projections.
 
+use crate::device::set_threads;
 use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
@@ -130,7 +131,7 @@ impl Byol {
         let side = || Side::new(&online, &target, options);
         let sides = vec![side()?, side()?];
         let parallel = options.device == Device::Cpu && options.threads > 1;
-        let threads = if parallel { options.threads / 2 } else { options.threads.max(1) };
+        let threads = if parallel { options.threads / 2 } else { options.threads };
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
         let rates = [1.0, options.projector_rate, options.predictor_rate];
@@ -341,11 +342,6 @@ fn with_prefix(state: &BTreeMap<String, HostTensor>, prefix: &str) -> Weights {
         Some((name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned(), tensor.clone()))
     };
     state.iter().filter_map(own).collect()
-}
-
-/// Threads of libtorch's own operators, for the calling thread and those that have not used libtorch yet.
-fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }
 
 /// `mean(2 - 2 cos(prediction, projection))` over the batch: the squared distance of the normalised vectors (paper,

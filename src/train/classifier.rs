@@ -8,6 +8,7 @@
 
 use crate::augment::{Operator, ViewsConfig};
 use crate::byol::Predefined;
+use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::evaluation::{BATCH, prepared};
 use crate::loader::{Loader, LoaderOptions, MEMORY};
@@ -16,9 +17,7 @@ use crate::optimizer::{Kind, Optimizer, Rule};
 use crate::schedule::LearningRate;
 use byol_model::dataset::Dataset;
 use byol_model::graph::Shape;
-use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::picture::{Filter, InputContract};
-use byol_model::weights::Weights;
 use tch::{Device, Kind as Scalar, Reduction, Tensor};
 
 /// How a classifier learns.
@@ -262,9 +261,7 @@ impl Course {
 /// A linear layer for the encoder's features and the data's classes.
 fn head(encoder: &Network, data: &Dataset, recipe: &Recipe) -> Result<Network> {
     let classes = data.classes().len().max(labels(data)?.iter().max().map_or(0, |&most| most as usize + 1));
-    let graph = mlp(encoder.graph().dimension(), &MlpConfig { layers: 1, output: classes, ..MlpConfig::default() })?;
-    let weights = Weights::init(&graph, recipe.seed);
-    Network::new(graph, &weights, recipe.device)
+    Network::linear(encoder.graph().dimension(), classes, recipe.seed, recipe.device)
 }
 
 fn labels(data: &Dataset) -> Result<&[u32]> {
@@ -279,8 +276,4 @@ fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 fn finite(loss: &Tensor, step: usize, learning_rate: f64) -> Result<f64> {
     let loss = loss.f_double_value(&[])?;
     if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { step: step + 1, loss, learning_rate }) }
-}
-
-fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::network_tensor;
 use crate::precision::{Cast, Precision};
 use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
+use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -114,6 +115,16 @@ impl Network {
         };
         network.load(weights)?;
         Ok(network)
+    }
+
+    /// A linear layer with the weights that it starts with; the seed decides them.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub(crate) fn linear(features: usize, classes: usize, seed: u64, device: Device) -> Result<Self> {
+        let graph = mlp(features, &MlpConfig { layers: 1, output: classes, ..MlpConfig::default() })?;
+        let weights = Weights::init(&graph, seed);
+        Self::new(graph, &weights, device)
     }
 
     /// The graph.

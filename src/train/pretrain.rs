@@ -235,7 +235,7 @@ fn run(
         Start::Fresh | Start::Overwrite | Start::Resume => None,
     };
     let threads = match (config.threads, ranks) {
-        (0, ranks) => (available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
+        (0, ranks) => (device::available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
         (threads, _) => threads,
     };
     let mut byol = create(config, encoder, found.device, precision, threads)?;
@@ -734,10 +734,6 @@ fn load_checkpoint(config: &RunConfig, folder: &Path, pictures: usize) -> Result
         return Err(Error::Changed { key: "number of pictures".into(), recorded, found });
     }
     Ok(checkpoint)
-}
-
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn device_name(device: Device) -> String {
