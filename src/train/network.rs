@@ -108,7 +108,7 @@ impl Network {
             })
             .collect();
         let mut network = Self {
-            values: Tensor::f_zeros([plan.parameters.iter().map(Slot::len).sum::<i64>()], (Kind::Float, device))?,
+            values: plan.zeros()?,
             buffers: Tensor::f_zeros([plan.buffers.iter().map(Slot::len).sum::<i64>()], (Kind::Float, device))?,
             momentum: Tensor::f_from_slice(&shares)?.f_to_device(device)?,
             plan,
@@ -355,8 +355,7 @@ impl Lane {
     /// [`Error::Torch`].
     pub fn gather_gradient(&mut self) -> Result<&mut Tensor> {
         if self.gradient.is_none() {
-            let total = self.plan.parameters.iter().map(Slot::len).sum::<i64>();
-            let flat = Tensor::f_zeros([total], (Kind::Float, self.plan.device))?;
+            let flat = self.plan.zeros()?;
             for (slot, leaf) in self.plan.parameters.iter().zip(&self.parameters) {
                 let mut gradient = leaf.f_grad()?;
                 // A parameter that the loss does not depend on has none; its part of the flat gradient stays zero.
@@ -387,8 +386,7 @@ impl Lane {
     /// [`Error::Torch`].
     pub(crate) fn bind_gradient(&mut self) -> Result<&Tensor> {
         if self.gradient.is_none() {
-            let total = self.plan.parameters.iter().map(Slot::len).sum::<i64>();
-            let flat = Tensor::f_zeros([total], (Kind::Float, self.plan.device))?;
+            let flat = self.plan.zeros()?;
             for (slot, leaf) in self.plan.parameters.iter().zip(&self.parameters) {
                 c10d::bind_gradient(leaf, &slot.view(&flat)?)?;
             }
@@ -424,6 +422,12 @@ impl Plan {
         let (parameters, buffers) = (slots(parameters), slots(buffers));
         let steps = steps(&graph, &parameters, &buffers);
         Self { graph, device, parameters, buffers, weights, steps }
+    }
+
+    /// A flat tensor with a zero for each learned value.
+    fn zeros(&self) -> Result<Tensor> {
+        let total = self.parameters.iter().map(Slot::len).sum::<i64>();
+        Ok(Tensor::f_zeros([total], (Kind::Float, self.device))?)
     }
 }
 
