@@ -241,10 +241,7 @@ pub fn judge(
     let labels = labels.ok_or("the test pictures have a class that the training pictures have not")?;
     let mut tally = Tally::new(classes);
     tally.add(rows, &labels)?;
-    Ok(Judged {
-        evaluation: tally.evaluation(&names)?,
-        intervals: tally.intervals(learning.bootstrap, learning.seed)?,
-    })
+    Ok(Judged { evaluation: tally.evaluation(&names)?, intervals: tally.intervals(learning.bootstrap, learning.seed)? })
 }
 
 /// A class's name; its number where it has none.

@@ -183,11 +183,7 @@ pub fn load(file: Option<&Path>) -> Result<RunConfig, byol_train::Error> {
 }
 
 /// The configuration that settings and flags make together.
-pub fn configure(
-    base: RunConfig,
-    data: Option<&Path>,
-    encoder: &EncoderArgs,
-) -> Result<RunConfig, byol_train::Error> {
+pub fn configure(base: RunConfig, data: Option<&Path>, encoder: &EncoderArgs) -> Result<RunConfig, byol_train::Error> {
     let mut config = base;
     if let Some(data) = data {
         config.data.path = data.to_owned();
