@@ -19,7 +19,7 @@ use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
-use crate::metrics::{self, Line, Metrics};
+use crate::metrics::{Line, Metrics};
 use crate::precision::Precision;
 use crate::probe::Probe;
 use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
@@ -292,7 +292,8 @@ fn run(
         byol.join(ranks)?;
         done = ranks.number_from_first(done as u64)? as usize;
     }
-    let mut metrics = if first { Some(Metrics::open(&folder.join(METRICS_FILE), done)?) } else { None };
+    let opened = if first { Some(Metrics::open_with(&folder.join(METRICS_FILE), done)?) } else { None };
+    let (mut metrics, seen) = opened.unzip();
     let mut events = if first && config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
     let mut tell = |line: &Line| {
         metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(line))?;
@@ -302,7 +303,7 @@ fn run(
         |step: usize| found.device == Device::Cpu || step.is_multiple_of(CUDA_REPORT_STEPS) || step == plan.steps;
     let mut sentinel = Sentinel::new((1..=plan.steps).filter(|&step| reported(step)).count());
     // What an interrupted run had seen counts too.
-    for line in if first { metrics::read(&folder.join(METRICS_FILE))? } else { Vec::new() } {
+    for line in seen.unwrap_or_default() {
         if let (Some(spread), Some(cosine), Some(effective_rank)) =
             (line.embedding_std, line.cosine, line.effective_rank)
         {
