@@ -332,3 +332,18 @@ fn bad_input_is_named() {
     let message = files.refused("fit --features {train.npy} --labels {test-labels.npy}");
     assert!(message.contains("400 rows") && message.contains("200 labels"), "{message}");
 }
+
+/// Before anything is read: none of these files is there.
+#[test]
+fn a_flag_that_cannot_be_followed_is_refused_at_once() {
+    let linear = ["linear-eval", "--features", "x.npy", "--test-features", "z.npy"];
+    for (flags, words) in [
+        (&["--protocol", "transfer", "--bootstrap", "39"][..], ["--bootstrap", "39"]),
+        (&["--repeats", "3"], ["--labels-per-class", "required"]),
+    ] {
+        let done = byol(&[&linear[..], flags].concat());
+        let message = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{flags:?}: {message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{flags:?}: {message}, without {words:?}");
+    }
+}

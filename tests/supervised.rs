@@ -117,6 +117,22 @@ fn the_papers_linear_protocol_chooses_a_rate_and_leaves_the_encoder_alone() {
 }
 
 #[test]
+fn a_flag_of_another_protocol_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    untrained(folder.path());
+    let d = folder.path().display();
+    let refused = |protocol: &str, flag: &str| {
+        let (success, _, err) = byol(&format!("linear-eval {d} --data {SAMPLE} --protocol {protocol} {flag}"));
+        let name = flag.split(' ').next().unwrap();
+        assert!(!success && err.contains(name) && err.contains("paper"), "{protocol} {flag}: {err}");
+    };
+    let of_paper = ["--epochs 3", "--learning-rates 0.1", "--batch-size 64", "--crop-area 0.3", "--device cpu"];
+    of_paper.iter().for_each(|flag| refused("transfer", flag));
+    let of_runtime = ["--onnxruntime lib.so", "--provider cuda", "--batch 8", "--strict"];
+    of_runtime.iter().for_each(|flag| refused("paper", flag));
+}
+
+#[test]
 fn what_cannot_be_learned_from_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     untrained(folder.path());
@@ -131,4 +147,7 @@ fn what_cannot_be_learned_from_is_refused_by_name() {
     refused(&format!("finetune {d}/none --data {SAMPLE}"), "none");
     refused(&format!("finetune {d} --data {SAMPLE} --epochs 0 --fraction 0.01"), "epochs");
     refused(&format!("finetune {d} --data {SAMPLE} --crop-area 2 --fraction 0.01"), "crop_area");
+    // Before anything is learned.
+    refused(&format!("finetune {d} --data {SAMPLE} --bootstrap 39"), "--bootstrap");
+    refused(&format!("finetune {d} --data {SAMPLE} -o {d}/encoder.safetensors/kept"), "encoder.safetensors/kept");
 }

@@ -99,12 +99,10 @@ impl EncoderArgs {
             config.pool = pool;
         }
         let file = self.encoder.as_ref().and(config.file()).map(PathBuf::from);
-        match self.stem {
-            Some(stem) => config.stem = stem,
-            None if config.file().is_some() => {}
-            None if !family.is_some_and(Family::has_stem) => {}
-            None if self.image_size.is_some_and(|size| size <= 64) => config.stem = Stem::Small,
-            None => {}
+        if let Some(stem) = self.stem {
+            config.stem = stem;
+        } else if family.is_some_and(Family::has_stem) && self.image_size.is_some_and(|size| size <= 64) {
+            config.stem = Stem::Small;
         }
         if self.blocks.is_some() {
             config.blocks.clone_from(&self.blocks);

@@ -118,20 +118,20 @@ pub type Parts = (EncoderConfig, Graph, InputContract, Weights, BTreeMap<String,
 /// The encoder that the flags describe.
 fn of_flags(arguments: &Arguments, output: &Output) -> Result<Parts, Box<dyn std::error::Error>> {
     let config = arguments.encoder.config()?;
-    let (graph, initial) = config.initial(arguments.seed)?;
     let mut metadata = BTreeMap::new();
-    let weights = match &arguments.weights {
+    let (graph, weights) = match &arguments.weights {
         Some(path) => {
+            let graph = config.build()?;
             let given = Fitted::load(path, &graph)?;
             if let Some(said) = given.describe(path) {
                 output.say(&said);
             }
-            given.weights
+            (graph, given.weights)
         }
         None => {
             metadata.insert("seed".into(), arguments.seed.to_string());
             metadata.insert("trained".into(), "false".into());
-            initial
+            config.initial(arguments.seed)?
         }
     };
     let contract = InputContract::square(config.channels, config.image_size);
@@ -149,16 +149,14 @@ pub fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::
         serde_json::from_str(config).map_err(|e| format!("{}: metadata byol.encoder: {e}", file.display()))?;
     let contract = InputContract::from_metadata(&metadata)?
         .ok_or_else(|| format!("{} has no metadata byol.input.*", file.display()))?;
-    let initial_of = |seed: u64| -> byol_model::Result<(Graph, Weights)> {
-        if config.file().is_none() {
-            let graph = config.build()?;
-            let weights = Weights::init(&graph, seed);
-            return Ok((graph, weights));
+    // The weights of a file are those that the run began with.
+    let (graph, of_file) = match config.file() {
+        None => (config.build()?, None),
+        Some(_) => {
+            let imported = config.import(&folder_of(run).join(ARCHITECTURE_FILE))?;
+            (imported.graph, Some(imported.weights))
         }
-        let imported = config.import(&folder_of(run).join(ARCHITECTURE_FILE))?;
-        Ok((imported.graph, imported.weights))
     };
-    let graph = initial_of(0)?.0;
     if untrained && let Some(began) = &config.init_weights {
         let (name, began) = (&config.name, began.display());
         let why = format!(
@@ -169,7 +167,7 @@ pub fn of_run(run: &Path, untrained: bool) -> Result<Parts, Box<dyn std::error::
     if untrained {
         let seed = metadata.get("byol.seed").and_then(|seed| seed.parse().ok());
         let seed = seed.ok_or_else(|| format!("{} has no metadata byol.seed", file.display()))?;
-        weights = initial_of(seed)?.1;
+        weights = of_file.unwrap_or_else(|| Weights::init(&graph, seed));
         metadata.remove("byol.steps");
         metadata.insert("byol.trained".into(), "false".into());
     }

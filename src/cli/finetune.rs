@@ -7,7 +7,7 @@ use crate::source::labelled;
 use byol_model::dataset::Dataset;
 use byol_model::onnx;
 use byol_serve::head::Head;
-use byol_serve::metrics::{Evaluation, Intervals};
+use byol_serve::metrics::{Evaluation, Intervals, Tally};
 use byol_train::byol::Predefined;
 use byol_train::classifier::{Classifier, Recipe};
 use byol_train::device::{self, Choice};
@@ -71,8 +71,8 @@ pub struct LearningArgs {
     /// Least part of a picture's area that a random crop keeps; 0.08 as in the paper, and 0.3 for at most 64 pixels.
     #[arg(long, value_name = "PART")]
     pub crop_area: Option<f64>,
-    /// Sets of test rows drawn for the 95% intervals.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// Sets of test rows drawn for the 95% intervals, at least 40.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(40..))]
     pub bootstrap: usize,
     /// Decides the subset, the linear layer, order and crops.
     #[arg(long, default_value_t = 0)]
@@ -90,7 +90,6 @@ impl LearningArgs {
     pub fn recipe(&self, size: usize, output: &Output) -> byol_train::Result<Recipe> {
         let found = device::open(self.device)?;
         output.say(&found.sentence);
-        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Recipe {
             epochs: 1.0,
             learning_rate: 0.1,
@@ -99,7 +98,7 @@ impl LearningArgs {
             least_area: self.crop_area.unwrap_or(if size <= 64 { 0.3 } else { 0.08 }),
             seed: self.seed,
             device: found.device,
-            threads: if self.threads == 0 { all } else { self.threads },
+            threads: if self.threads == 0 { device::available_threads() } else { self.threads },
         })
     }
 }
@@ -111,6 +110,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let (config, graph, contract, weights, metadata) = export::of_run(&arguments.run, arguments.from_scratch)?;
     let encoder = Predefined { graph, weights };
     let (train, test) = labelled(&arguments.data, arguments.test_data.as_deref())?;
+    if let Some(folder) = &arguments.output {
+        std::fs::create_dir_all(folder).map_err(|e| format!("Cannot create {}: {e}", folder.display()))?;
+    }
     let labels = train.labels().unwrap_or_default();
     let seed = arguments.learning.seed;
     let held_out = held_out(labels, seed);
@@ -237,10 +239,9 @@ pub fn judge(
     };
     let labels: Option<Vec<u32>> = test.labels().unwrap_or_default().iter().map(of).collect();
     let labels = labels.ok_or("the test pictures have a class that the training pictures have not")?;
-    Ok(Judged {
-        evaluation: Evaluation::new(rows, &labels, &names)?,
-        intervals: Intervals::bootstrap(rows, &labels, learning.bootstrap, learning.seed)?,
-    })
+    let mut tally = Tally::new(classes);
+    tally.add(rows, &labels)?;
+    Ok(Judged { evaluation: tally.evaluation(&names)?, intervals: tally.intervals(learning.bootstrap, learning.seed)? })
 }
 
 /// A class's name; its number where it has none.
@@ -271,7 +272,6 @@ impl Judged {
 /// Writes what classifies: the encoder to serve, its weights, and the head.
 fn keep(folder: &Path, parts: Parts, classifier: &Classifier, classes: &[String]) -> Result<Value, Box<dyn Error>> {
     let (config, graph, contract, weights, mut metadata) = parts;
-    std::fs::create_dir_all(folder).map_err(|e| format!("Cannot create {}: {e}", folder.display()))?;
     metadata.remove("trained");
     metadata.insert("encoder".into(), serde_json::to_string(&config)?);
     metadata.insert("finetuned".into(), "true".into());

@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     labels_per_class: Option<usize>,
     /// How often such rows are drawn.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, requires = "labels_per_class")]
     repeats: u64,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
@@ -68,8 +68,8 @@ pub struct Arguments {
     /// loss; 0 tries all 45, of which the weakest fit noise and cost most.
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
-    /// With a protocol: sets of test rows drawn for the 95% intervals.
-    #[arg(long, value_name = "SETS", default_value_t = 1000)]
+    /// With a protocol: sets of test rows drawn for the 95% intervals, at least 40.
+    #[arg(long, value_name = "SETS", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(40..))]
     bootstrap: usize,
 }
 
@@ -90,6 +90,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     let chosen = arguments.validation_features.is_some() || arguments.patience.is_some();
     if chosen && arguments.protocol != Some(Protocol::Transfer) {
         return Err("--validation-features and --patience are for --protocol transfer".into());
+    }
+    #[cfg(feature = "train")]
+    if arguments.paper.given() && arguments.protocol != Some(Protocol::Paper) {
+        let flags = "--epochs, --learning-rates, --batch-size, --crop-area and --device";
+        return Err(format!("{flags} are for --protocol paper").into());
     }
     match arguments.protocol {
         Some(Protocol::Paper) if arguments.raw => {

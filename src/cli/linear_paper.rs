@@ -4,7 +4,7 @@ use crate::Done;
 use crate::export;
 use crate::finetune::{LearningArgs, held_out, judge, mask};
 use crate::output::Output;
-use crate::source::{PairArgs, labelled};
+use crate::source::{PairArgs, RuntimeArgs, labelled};
 use byol_train::byol::Predefined;
 use byol_train::classifier::{Classifier, Recipe};
 use byol_train::device::Choice;
@@ -18,21 +18,33 @@ const RATES: [f64; 5] = [0.4, 0.3, 0.2, 0.1, 0.05];
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Protocol paper")]
 pub struct PaperArgs {
-    /// Passes over the training pictures.
-    #[arg(long, requires = "protocol", default_value_t = 80.0)]
-    epochs: f64,
+    /// Passes over the training pictures; 80 by default, as in the paper.
+    #[arg(long, requires = "protocol", value_name = "N")]
+    epochs: Option<f64>,
     /// Learning rates to choose from, on held-out training pictures; the paper's 0.4,0.3,0.2,0.1,0.05 by default.
     #[arg(long, requires = "protocol", value_delimiter = ',', value_name = "RATE,..")]
     learning_rates: Vec<f64>,
-    /// Pictures a step, at most; 1024 in the paper.
-    #[arg(long, requires = "protocol", default_value_t = 256)]
-    batch_size: usize,
+    /// Pictures a step, at most; 256 by default, 1024 in the paper.
+    #[arg(long, requires = "protocol", value_name = "N")]
+    batch_size: Option<usize>,
     /// Least part of a picture's area that a random crop keeps; 0.08 as in the paper, and 0.3 for at most 64 pixels.
     #[arg(long, requires = "protocol", value_name = "PART")]
     crop_area: Option<f64>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, requires = "protocol", default_value = "auto")]
-    device: Choice,
+    /// auto (the default), cpu, cuda or cuda:N.
+    #[arg(long, requires = "protocol")]
+    device: Option<Choice>,
+}
+
+impl PaperArgs {
+    /// Whether any of them was given.
+    pub fn given(&self) -> bool {
+        let Self { epochs, learning_rates, batch_size, crop_area, device } = self;
+        epochs.is_some()
+            || !learning_rates.is_empty()
+            || batch_size.is_some()
+            || crop_area.is_some()
+            || device.is_some()
+    }
 }
 
 /// Chooses the rate on held-out training pictures, learns from all with it, and judges on the test pictures.
@@ -40,12 +52,16 @@ pub fn run(arguments: &PaperArgs, pair: &PairArgs, bootstrap: usize, seed: u64, 
     let (Some(run), Some(data)) = (&pair.encoder, &pair.data) else {
         return Err("the protocol paper needs a run's folder and --data".into());
     };
+    if pair.runtime != (RuntimeArgs { threads: pair.runtime.threads, ..RuntimeArgs::default() }) {
+        let why = "the protocol paper does not run ONNX Runtime, which they are for";
+        return Err(format!("--onnxruntime, --provider, --batch and --strict have no meaning: {why}").into());
+    }
     let learning = LearningArgs {
-        batch_size: arguments.batch_size,
+        batch_size: arguments.batch_size.unwrap_or(256),
         crop_area: arguments.crop_area,
         bootstrap,
         seed,
-        device: arguments.device,
+        device: arguments.device.unwrap_or_default(),
         threads: pair.runtime.threads,
     };
     if run.extension().is_some_and(|e| e == "onnx") {
@@ -56,7 +72,7 @@ pub fn run(arguments: &PaperArgs, pair: &PairArgs, bootstrap: usize, seed: u64, 
     let (_, graph, contract, weights, _) = export::of_run(run, false)?;
     let encoder = Predefined { graph, weights };
     let (train, test) = labelled(data, pair.test_data.as_deref())?;
-    let recipe = Recipe { epochs: arguments.epochs, ..learning.recipe(contract.height, output)? };
+    let recipe = Recipe { epochs: arguments.epochs.unwrap_or(80.0), ..learning.recipe(contract.height, output)? };
     let held_out = held_out(train.labels().unwrap_or_default(), recipe.seed);
     let is_held_out = mask(&held_out, train.len());
     let rest: Vec<usize> = (0..train.len()).filter(|&row| !is_held_out[row]).collect();

@@ -16,6 +16,7 @@ use byol_train::pretrain::{
 };
 use byol_train::profile;
 use indicatif::ProgressBar;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -88,13 +89,13 @@ pub struct Arguments {
 #[command(next_help_heading = "Many ranks (launched by torchrun, srun or mpirun)")]
 struct RanksArgs {
     /// Seconds without a sign of life after which a rank is lost, and the run ends everywhere.
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().silence.as_secs(), value_parser = clap::value_parser!(u64).range(1..=86_400))]
     rank_timeout: u64,
     /// Seconds that a rank may work without meeting the others: longer than its longest evaluation or checkpoint.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().hang.as_secs(), value_parser = clap::value_parser!(u64).range(1..=604_800))]
     hang_timeout: u64,
     /// Seconds in which all ranks must have come.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().join.as_secs(), value_parser = clap::value_parser!(u64).range(1..=86_400))]
     join_timeout: u64,
 }
 
@@ -128,7 +129,7 @@ struct TrainingArgs {
     #[arg(long, value_name = "PRESET")]
     views: Option<String>,
     /// lars, sgd or adamw.
-    #[arg(long, value_name = "NAME", value_parser = optimizer)]
+    #[arg(long, value_name = "NAME", value_parser = by_name::<Kind>)]
     optimizer: Option<Kind>,
     /// Highest learning rate, for 256 pictures a step.
     #[arg(long, value_name = "RATE")]
@@ -155,7 +156,7 @@ struct TrainingArgs {
     #[arg(long, value_name = "EPOCHS")]
     evaluation_epochs: Option<f64>,
     /// stop or warn when the embeddings of all pictures become the same.
-    #[arg(long, value_name = "WHAT", value_parser = on_collapse)]
+    #[arg(long, value_name = "WHAT", value_parser = by_name::<OnCollapse>)]
     on_collapse: Option<OnCollapse>,
     /// Keep only some of the encoder's activations and compute the others again: less memory, more time.
     #[arg(long)]
@@ -171,26 +172,19 @@ struct TrainingArgs {
     threads: Option<usize>,
 }
 
-/// An optimiser by the name that it has in a run file.
-fn optimizer(name: &str) -> Result<Kind, String> {
+/// A value by the name that it has in a run file.
+fn by_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|e| e.to_string())
 }
 
-/// What to do on collapse, by the name that it has in a run file.
-fn on_collapse(name: &str) -> Result<OnCollapse, String> {
-    serde_json::from_value(name.into()).map_err(|e| e.to_string())
+/// The settings of a run file, or the defaults.
+pub fn load(file: Option<&Path>) -> Result<RunConfig, byol_train::Error> {
+    file.map_or_else(|| Ok(RunConfig::default()), RunConfig::load)
 }
 
-/// The configuration that file and flags make together.
-pub fn configure(
-    file: Option<&Path>,
-    data: Option<&Path>,
-    encoder: &EncoderArgs,
-) -> Result<RunConfig, byol_train::Error> {
-    let mut config = match file {
-        Some(file) => RunConfig::load(file)?,
-        None => RunConfig::default(),
-    };
+/// The configuration that settings and flags make together.
+pub fn configure(base: RunConfig, data: Option<&Path>, encoder: &EncoderArgs) -> Result<RunConfig, byol_train::Error> {
+    let mut config = base;
     if let Some(data) = data {
         config.data.path = data.to_owned();
     }
@@ -245,17 +239,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
         None if arguments.resume && recorded.exists() => Some(recorded.as_path()),
         given => given.as_deref(),
     };
-    let mut config = match &arguments.preset {
-        Some(name) => {
-            let mut config = preset::preset(name)?;
-            if let Some(data) = &arguments.data {
-                config.data.path.clone_from(data);
-            }
-            arguments.encoder.apply(&mut config.encoder)?;
-            config
-        }
-        None => configure(file, arguments.data.as_deref(), &arguments.encoder)?,
-    };
+    let base = arguments.preset.as_deref().map_or_else(|| load(file), preset::preset)?;
+    let mut config = configure(base, arguments.data.as_deref(), &arguments.encoder)?;
     arguments.training.apply(&mut config);
     if arguments.init_weights.is_some() {
         config.encoder.init_weights.clone_from(&arguments.init_weights);

@@ -34,7 +34,7 @@ impl From<Part> for Split {
 }
 
 /// Flags on how an encoder is run.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Running the encoder")]
 pub struct RuntimeArgs {
     /// Threads; all that this process may use by default.

@@ -3,7 +3,7 @@
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
-use crate::pretrain::{configure, save_png};
+use crate::pretrain::{configure, load, save_png};
 use byol_model::dataset::{Dataset, Split};
 use byol_train::views::{GridOptions, draw_views};
 use serde_json::json;
@@ -45,7 +45,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> Done {
-    let mut config = configure(arguments.config.as_deref(), arguments.data.as_deref(), &arguments.encoder)?;
+    let base = load(arguments.config.as_deref())?;
+    let mut config = configure(base, arguments.data.as_deref(), &arguments.encoder)?;
     if let Some(views) = &arguments.views {
         config.views = byol_train::config::Views::Preset(views.clone());
     }

@@ -4,6 +4,7 @@
 //! The two views are two lanes that share all weights. Each has its own batch statistics, as the paper has it, and on a
 //! CPU each has its own thread: lane 1 and lane 2 meet once a step, to exchange the target's projections.
 
+use crate::device::set_threads;
 use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::network::{Lane, Mode, Network};
@@ -80,7 +81,6 @@ pub struct Byol {
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
     reduction: Option<Reduction>,
-    sent_early: (usize, usize),
 }
 
 /// What learns by gradient: predictor(projector(encoder(view))).
@@ -103,9 +103,6 @@ struct Target {
 pub struct Report {
     /// Both directions summed, mean of the batch: 0 to 8, about 4 when nothing is learned.
     pub loss: f64,
-    /// Standard deviation of the normalised online projections times the root of their dimension: near 1 when they
-    /// fill the sphere, near 0 when they have collapsed into a point.
-    pub embedding_std: f64,
 }
 
 impl Byol {
@@ -134,12 +131,11 @@ impl Byol {
         let side = || Side::new(&online, &target, options);
         let sides = vec![side()?, side()?];
         let parallel = options.device == Device::Cpu && options.threads > 1;
-        let threads = if parallel { options.threads / 2 } else { options.threads.max(1) };
+        let threads = if parallel { options.threads / 2 } else { options.threads };
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
         let rates = [1.0, options.projector_rate, options.predictor_rate];
-        let (reduction, sent_early) = (None, (0, 0));
-        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction, sent_early })
+        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction: None })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -183,11 +179,6 @@ impl Byol {
             *steps = ranks.number_from_first(*steps)?;
         }
         Ok(())
-    }
-
-    /// Buckets of the last step's gradients that left for the other ranks during the backward pass, and all of them.
-    pub fn sent_early(&self) -> (usize, usize) {
-        self.sent_early
     }
 
     /// The encoder that is kept: the online one.
@@ -279,7 +270,7 @@ impl Byol {
     fn gradients(&mut self) -> Result<[Tensor; 3]> {
         let [first, second] = &mut self.sides[..] else { return Err(Error::Thread("lane")) };
         if let Some(reduction) = &self.reduction {
-            self.sent_early = (reduction.finish()?, reduction.buckets);
+            reduction.finish()?;
             let [a, b, c] = first.learning();
             let flat = |lane: &mut Lane| Ok::<_, Error>(lane.gather_gradient()?.shallow_clone());
             return Ok([flat(a)?, flat(b)?, flat(c)?]);
@@ -353,11 +344,6 @@ fn with_prefix(state: &BTreeMap<String, HostTensor>, prefix: &str) -> Weights {
     state.iter().filter_map(own).collect()
 }
 
-/// Threads of libtorch's own operators, for the calling thread and those that have not used libtorch yet.
-fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-}
-
 /// `mean(2 - 2 cos(prediction, projection))` over the batch: the squared distance of the normalised vectors (paper,
 /// equation 2), one direction.
 pub fn regression_loss(prediction: &Tensor, projection: &Tensor) -> Result<Tensor> {
@@ -379,7 +365,6 @@ fn normalise(x: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Reading {
     loss: Tensor,
-    embedding_std: Tensor,
     /// What the online encoder made of the view, `[n, features]`, cut off from the gradient.
     pub features: Tensor,
     /// What the online projector made of that.
@@ -394,10 +379,7 @@ impl Reading {
     pub fn report(readings: &[Reading; 2]) -> Result<Report> {
         let [a, b] = readings;
         let value = |t: &Tensor| t.f_double_value(&[]);
-        Ok(Report {
-            loss: value(&a.loss)? + value(&b.loss)?,
-            embedding_std: 0.5 * (value(&a.embedding_std)? + value(&b.embedding_std)?),
-        })
+        Ok(Report { loss: value(&a.loss)? + value(&b.loss)? })
     }
 }
 
@@ -476,13 +458,7 @@ impl Side {
             lane.gather_gradient()?;
         }
         drop(span);
-        tch::no_grad(|| {
-            let dimension = projection.size().last().copied().unwrap_or(1) as f64;
-            let deviation = normalise(&projection)?.f_std_dim([0i64].as_slice(), false, false)?;
-            let embedding_std = deviation.f_mean(tch::Kind::Float)?.f_mul_scalar(dimension.sqrt())?;
-            let [features, projection] = [features.f_detach()?, projection.f_detach()?];
-            Ok(Reading { loss: loss.f_detach()?, embedding_std, features, projection })
-        })
+        Ok(Reading { loss: loss.f_detach()?, features: features.f_detach()?, projection: projection.f_detach()? })
     }
 }
 

@@ -263,10 +263,9 @@ class Reducer {
     }
   }
 
-  // Sends what no gradient came for, waits for all, and says how many buckets had left before.
-  size_t finish() {
+  // Sends what no gradient came for, and waits for all.
+  void finish() {
     std::lock_guard<std::mutex> lock(mutex_);
-    const size_t early = armed_ ? next_ : 0;
     if (!armed_) {
       next_ = 0;
     }
@@ -279,7 +278,6 @@ class Reducer {
       group_->wait(bucket.work);
       bucket.work.reset();
     }
-    return early;
   }
 
  private:
@@ -481,8 +479,8 @@ void byol_c10d_reducer_arm(ReducerHandle* reducer) {
   reducer->reducer->arm();
 }
 
-char* byol_c10d_reducer_finish(ReducerHandle* reducer, size_t* early) {
-  return guard([&] { *early = reducer->reducer->finish(); });
+char* byol_c10d_reducer_finish(ReducerHandle* reducer) {
+  return guard([&] { reducer->reducer->finish(); });
 }
 
 } // extern "C"

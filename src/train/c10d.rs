@@ -69,7 +69,7 @@ unsafe extern "C" {
     fn byol_c10d_reducer_add(reducer: Handle, a: AnyTensor, b: AnyTensor, bucket: *mut usize) -> *mut c_char;
     fn byol_c10d_reducer_watch(reducer: Handle, bucket: usize, leaf: AnyTensor) -> *mut c_char;
     fn byol_c10d_reducer_arm(reducer: Handle);
-    fn byol_c10d_reducer_finish(reducer: Handle, early: *mut usize) -> *mut c_char;
+    fn byol_c10d_reducer_finish(reducer: Handle) -> *mut c_char;
 }
 
 /// A connection to the store that all ranks share. One thread at a time uses it; others [`clone`](Self::connect_again).
@@ -286,12 +286,10 @@ impl Reducer {
         unsafe { byol_c10d_reducer_arm(self.handle) };
     }
 
-    /// Waits for all buckets, and says how many had left while the backward pass still went on.
-    pub(crate) fn finish(&self) -> Result<usize> {
-        let mut early = 0;
-        // SAFETY: the handle is alive as long as `self`; `early` may be written.
-        check(unsafe { byol_c10d_reducer_finish(self.handle, &raw mut early) })?;
-        Ok(early)
+    /// Waits for all buckets.
+    pub(crate) fn finish(&self) -> Result<()> {
+        // SAFETY: the handle is alive as long as `self`.
+        check(unsafe { byol_c10d_reducer_finish(self.handle) })
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::f32::consts::PI;
 
-use byol_model::picture::Filter;
 use pulp::NullaryFnOnce;
 
 use crate::augment::Sampled;
@@ -70,30 +69,7 @@ impl Canvas {
 
     #[inline(always)]
     fn paint_here(&mut self, source: Source<'_>, plan: &[Sampled]) {
-        let mut cut = Cut {
-            top: 0,
-            left: 0,
-            height: source.height,
-            width: source.width,
-            filter: Filter::Bicubic,
-            flip_horizontal: false,
-            flip_vertical: false,
-        };
-        let mut rest = plan;
-        if let [Sampled::Crop { top, left, height, width, filter }, tail @ ..] = plan {
-            let (top, left, height, width, filter) = (*top, *left, *height, *width, *filter);
-            cut = Cut { top, left, height, width, filter, ..cut };
-            rest = tail;
-        }
-        // Flips right after the crop cost nothing: they turn the weight tables round.
-        while let [flip @ (Sampled::FlipHorizontal | Sampled::FlipVertical), tail @ ..] = rest {
-            if *flip == Sampled::FlipHorizontal {
-                cut.flip_horizontal ^= true;
-            } else {
-                cut.flip_vertical ^= true;
-            }
-            rest = tail;
-        }
+        let (cut, rest) = Cut::of(plan, source.width, source.height);
         self.resampler.resample(source, cut, self.height, self.width, &mut self.planes);
         for &operation in rest {
             self.apply_here(operation);

@@ -8,21 +8,17 @@
 
 use crate::augment::{Operator, ViewsConfig};
 use crate::byol::Predefined;
+use crate::device::set_threads;
 use crate::error::{Error, Result};
+use crate::evaluation::{BATCH, prepared};
 use crate::loader::{Loader, LoaderOptions, MEMORY};
 use crate::network::{self, Lane, Mode, Network};
 use crate::optimizer::{Kind, Optimizer, Rule};
 use crate::schedule::LearningRate;
 use byol_model::dataset::Dataset;
 use byol_model::graph::Shape;
-use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::picture::{Filter, InputContract};
-use byol_model::weights::Weights;
-use rayon::prelude::*;
 use tch::{Device, Kind as Scalar, Reduction, Tensor};
-
-/// Pictures in one pass where nothing learns.
-const BATCH: usize = 250;
 
 /// How a classifier learns.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,26 +179,15 @@ impl Classifier {
     /// What reading pictures gives; [`Error::Torch`].
     pub fn probabilities(&self, data: &Dataset) -> Result<Vec<f32>> {
         let (encoder, head) = (self.encoder.lane()?, self.head.lane()?);
-        let contract = &self.contract;
-        let one = contract.bytes();
         let mut all = Vec::new();
-        for start in (0..data.len()).step_by(BATCH) {
-            let count = BATCH.min(data.len() - start);
-            let mut values = vec![0f32; count * one];
-            values.par_chunks_exact_mut(one).enumerate().try_for_each(|(i, out)| -> Result<()> {
-                let mut pixels = vec![0; one];
-                contract.prepare(data.picture(start + i)?.view(), &mut pixels)?;
-                contract.normalise(&pixels, out);
-                Ok(())
-            })?;
+        for rows in (0..data.len()).collect::<Vec<_>>().chunks(BATCH) {
+            let values = prepared(data, rows, &self.contract)?;
             let pictures = network::input(&values, self.encoder.graph().input_shape(), self.encoder.device())?;
-            let rows = tch::no_grad(|| -> Result<Tensor> {
+            let probabilities = tch::no_grad(|| -> Result<Tensor> {
                 let features = encoder.forward(&pictures, Mode::Eval)?;
-                Ok(head.forward(&features, Mode::Eval)?.f_softmax(1, Scalar::Float)?.f_to_device(Device::Cpu)?)
+                Ok(head.forward(&features, Mode::Eval)?.f_softmax(1, Scalar::Float)?)
             })?;
-            let at = all.len();
-            all.resize(at + rows.numel(), 0.0);
-            rows.f_contiguous()?.f_copy_data(&mut all[at..], rows.numel())?;
+            all.extend(network::output(&probabilities)?);
         }
         Ok(all)
     }
@@ -276,9 +261,7 @@ impl Course {
 /// A linear layer for the encoder's features and the data's classes.
 fn head(encoder: &Network, data: &Dataset, recipe: &Recipe) -> Result<Network> {
     let classes = data.classes().len().max(labels(data)?.iter().max().map_or(0, |&most| most as usize + 1));
-    let graph = mlp(encoder.graph().dimension(), &MlpConfig { layers: 1, output: classes, ..MlpConfig::default() })?;
-    let weights = Weights::init(&graph, recipe.seed);
-    Network::new(graph, &weights, recipe.device)
+    Network::linear(encoder.graph().dimension(), classes, recipe.seed, recipe.device)
 }
 
 fn labels(data: &Dataset) -> Result<&[u32]> {
@@ -293,8 +276,4 @@ fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 fn finite(loss: &Tensor, step: usize, learning_rate: f64) -> Result<f64> {
     let loss = loss.f_double_value(&[])?;
     if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { step: step + 1, loss, learning_rate }) }
-}
-
-fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }

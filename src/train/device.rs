@@ -98,6 +98,16 @@ pub fn open(choice: Choice) -> Result<Found> {
     }
 }
 
+/// CPU threads that this process may use.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Threads of libtorch's own operators, for the calling thread and those that have not used libtorch yet.
+pub(crate) fn set_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}
+
 /// One sentence on what `--device auto` would take.
 pub fn describe() -> String {
     match open(Choice::Auto) {

@@ -8,6 +8,7 @@
 
 use crate::augment::{Draw, Sampled, ViewsConfig};
 use crate::error::{Error, Result};
+use crate::resample::Cut;
 use byol_model::dataset::Dataset;
 use byol_model::picture::Filter;
 use rayon::prelude::*;
@@ -144,17 +145,7 @@ impl DeviceViews {
         let (mut cuts, mut rest) = (Vec::new(), Vec::new());
         for (plan, &index) in plans.iter().zip(indices) {
             let (w, h) = self.sizes[index as usize];
-            let (mut cut, mut tail) =
-                (Cut { start: [0, 0], length: [h, w], bicubic: true, flip: [false; 2] }, &plan[..]);
-            if let [Sampled::Crop { top, left, height, width, filter }, behind @ ..] = tail {
-                (cut.start, cut.length) = ([*top, *left], [*height, *width]);
-                cut.bicubic = *filter == Filter::Bicubic;
-                tail = behind;
-            }
-            while let [flip @ (Sampled::FlipHorizontal | Sampled::FlipVertical), behind @ ..] = tail {
-                cut.flip[usize::from(*flip == Sampled::FlipHorizontal)] ^= true;
-                tail = behind;
-            }
+            let (cut, tail) = Cut::of(plan, w, h);
             cuts.push(cut);
             rest.push(tail);
         }
@@ -194,18 +185,19 @@ impl DeviceViews {
         let device = self.device();
         let side = self.size as f32;
         let of = |f: &dyn Fn(&Cut) -> f32| self.each(&cuts.iter().map(f).collect::<Vec<_>>(), 3);
-        let length = of(&|cut| cut.length[axis] as f32)?;
-        let scale = of(&|cut| cut.length[axis] as f32 / side)?;
+        let length_of = |cut: &Cut| [cut.height, cut.width][axis] as f32;
+        let length = of(&length_of)?;
+        let scale = of(&|cut| length_of(cut) / side)?;
         let widen = scale.f_clamp_min(1.0)?;
-        let flip = of(&|cut| f32::from(u8::from(cut.flip[axis])))?;
-        let bicubic = of(&|cut| f32::from(u8::from(cut.bicubic)))?;
+        let flip = of(&|cut| f32::from(u8::from([cut.flip_vertical, cut.flip_horizontal][axis])))?;
+        let bicubic = of(&|cut| f32::from(u8::from(cut.filter == Filter::Bicubic)))?;
         let outputs = Tensor::f_arange(self.size as i64, (Kind::Float, device))?.f_view([1, -1, 1])?;
         // A flipped view's first row is the last.
         let outputs = outputs.f_add(&outputs.f_mul_scalar(-2.0)?.f_add_scalar(f64::from(side) - 1.0)?.f_mul(&flip)?)?;
         let centre = outputs.f_add_scalar(0.5)?.f_mul(&scale)?;
         // Of the box: its first pixel is 0.
         let inputs = Tensor::f_arange(source, (Kind::Float, device))?.f_view([1, 1, -1])?;
-        let inputs = inputs.f_sub(&of(&|cut| cut.start[axis] as f32)?)?;
+        let inputs = inputs.f_sub(&of(&|cut| [cut.top, cut.left][axis] as f32)?)?;
         let x = inputs.f_add_scalar(0.5)?.f_sub(&centre)?.f_div(&widen)?.f_abs()?;
         let inner = x.f_mul_scalar(1.5)?.f_add_scalar(-2.5)?.f_mul(&x)?.f_mul(&x)?.f_add_scalar(1.0)?;
         let outer =
@@ -321,14 +313,6 @@ impl DeviceViews {
         let grid = Tensor::f_stack(&[from_x.f_squeeze_dim(1)?, from_y.f_squeeze_dim(1)?], 3)?;
         Ok(x.f_grid_sampler(&grid, 0, 0, true)?)
     }
-}
-
-/// A box of the source for a view, rows then columns.
-struct Cut {
-    start: [usize; 2],
-    length: [usize; 2],
-    bicubic: bool,
-    flip: [bool; 2],
 }
 
 /// `factor x + (1 - factor) base`, clipped.

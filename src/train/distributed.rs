@@ -15,9 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
 
-/// Bytes of gradient that are sent at once: enough to fill a network, and little enough to leave early.
-pub const BUCKET_BYTES: usize = 8 << 20;
-
 /// The ranks of a run, as one of them sees them.
 #[derive(Debug)]
 pub struct Ranks {
@@ -29,8 +26,6 @@ pub struct Ranks {
     watch: Watch,
     store: Store,
     name: String,
-    /// Bytes of a gradient's bucket.
-    pub bucket_bytes: usize,
 }
 
 impl Ranks {
@@ -78,7 +73,7 @@ impl Ranks {
             |what: &str| Ok::<_, Error>(Arc::new(Group::open(&store, &format!("{prefix}/{what}"), place, patience)?));
         let lanes = [open("lane0")?, open("lane1")?];
         let gradients = open("gradients")?;
-        Ok(Ranks { launch, limits, lanes, gradients, watch, store, name: own, bucket_bytes: BUCKET_BYTES })
+        Ok(Ranks { launch, limits, lanes, gradients, watch, store, name: own })
     }
 
     /// This rank, from 0.

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 const QUERIES: usize = 1000;
 /// Pictures that are asked, at most.
 const BANK: usize = 8000;
-/// Pictures in one forward pass.
-const BATCH: usize = 250;
+/// Pictures in one pass where nothing learns.
+pub(crate) const BATCH: usize = 250;
 
 /// The pictures of all evaluations of a run.
 #[derive(Debug)]
@@ -71,18 +71,23 @@ impl Evaluation {
     pub fn features(&self, features: impl Fn(&[f32]) -> Result<Vec<f32>>) -> Result<Features<'_>> {
         let mut all = Vec::new();
         for rows in self.rows.chunks(BATCH) {
-            let one = self.contract.bytes();
-            let mut pictures = vec![0.0; rows.len() * one];
-            pictures.par_chunks_exact_mut(one).zip(rows).try_for_each(|(out, &row)| -> Result<()> {
-                let mut pixels = vec![0; one];
-                self.contract.prepare(self.data.picture(row)?.view(), &mut pixels)?;
-                self.contract.normalise(&pixels, out);
-                Ok(())
-            })?;
-            all.extend(features(&pictures)?);
+            all.extend(features(&prepared(&self.data, rows, &self.contract)?)?);
         }
         Ok(Features { values: all, of: self })
     }
+}
+
+/// These rows' pictures as the contract prepares and normalises them, without chance, one behind the other.
+pub(crate) fn prepared(data: &Dataset, rows: &[usize], contract: &InputContract) -> Result<Vec<f32>> {
+    let one = contract.bytes();
+    let mut pictures = vec![0.0; rows.len() * one];
+    pictures.par_chunks_exact_mut(one).zip(rows).try_for_each(|(out, &row)| -> Result<()> {
+        let mut pixels = vec![0; one];
+        contract.prepare(data.picture(row)?.view(), &mut pixels)?;
+        contract.normalise(&pixels, out);
+        Ok(())
+    })?;
+    Ok(pictures)
 }
 
 /// Features of an evaluation's pictures.

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use byol_model::dataset::Dataset;
-use byol_model::picture::Picture;
 use rayon::prelude::*;
 
 use crate::augment::{Draw, Random, ViewsConfig};
@@ -439,42 +438,26 @@ impl Pictures {
     }
 
     fn with<R>(&self, index: usize, wanted: usize, then: impl FnOnce(Source<'_>) -> R) -> Result<R> {
-        match self {
+        let picture = match self {
             Pictures::Decoded { pixels, places, channels } => {
                 let Place { offset, width, height } = places[index];
                 let (width, height) = (width as usize, height as usize);
                 let pixels = &pixels[offset..][..width * height * channels];
-                Ok(then(Source { pixels, channels: *channels, width, height }))
+                return Ok(then(Source { pixels, channels: *channels, width, height }));
             }
-            Pictures::OnDisk(_) | Pictures::Streamed { .. } => {
-                let picture = self.picture(index)?;
-                let pixels = picture.view().packed(wanted)?;
-                let (width, height) = (picture.width, picture.height);
-                Ok(then(Source { pixels: &pixels, channels: wanted, width, height }))
-            }
-        }
-    }
-}
-
-impl Pictures {
-    fn picture(&self, index: usize) -> Result<Picture> {
-        match self {
+            Pictures::OnDisk(dataset) => dataset.picture(index)?,
             Pictures::Streamed { dataset, reading, .. } => {
                 let held = reading.lock().map_err(|_| Error::Thread("loader"))?.held.clone();
-                Ok(match held.get(&(index as u32)) {
+                match held.get(&(index as u32)) {
                     Some(bytes) => dataset.decode(index, bytes)?,
                     // It lies in memory anyway.
                     None => dataset.picture(index)?,
-                })
+                }
             }
-            Pictures::OnDisk(dataset) => Ok(dataset.picture(index)?),
-            Pictures::Decoded { pixels, places, channels } => {
-                let Place { offset, width, height } = places[index];
-                let (width, height) = (width as usize, height as usize);
-                let pixels = pixels[offset..][..width * height * channels].to_vec();
-                Ok(Picture { channels: *channels, width, height, pixels })
-            }
-        }
+        };
+        let pixels = picture.view().packed(wanted)?;
+        let (width, height) = (picture.width, picture.height);
+        Ok(then(Source { pixels: &pixels, channels: wanted, width, height }))
     }
 }
 

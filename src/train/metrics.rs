@@ -84,11 +84,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the file, cut back to what had been said up to `step`.
+    /// Opens the file, cut back to what had been said up to `step`; and those lines.
     ///
     /// # Errors
     /// [`Error::Io`] names the path.
-    pub fn open(path: &Path, step: usize) -> Result<Self> {
+    pub fn open_with(path: &Path, step: usize) -> Result<(Self, Vec<Line>)> {
         let kept: Vec<Line> = match step {
             0 => Vec::new(),
             _ if path.exists() => read(path)?.into_iter().filter(|line| line.step <= step).collect(),
@@ -98,7 +98,7 @@ impl Metrics {
             kept.iter().try_for_each(|line| writeln!(out, "{}", serde_json::to_string(line)?))
         })?;
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io("write", path))?;
-        Ok(Self { path: path.into(), file })
+        Ok((Self { path: path.into(), file }, kept))
     }
 
     /// Adds a line.
@@ -131,16 +131,17 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let line =
             |step| Line::evaluation(&EvaluationReport { step, epoch: 0.5, knn: 0.7, k: 20, probe: None, pictures: 9 });
-        let mut metrics = Metrics::open(&path, 0).unwrap();
+        let (mut metrics, _) = Metrics::open_with(&path, 0).unwrap();
         for step in 1..=5 {
             metrics.write(&line(step)).unwrap();
         }
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 6, \"epo").unwrap();
-        let mut metrics = Metrics::open(&path, 3).unwrap();
+        let (mut metrics, kept) = Metrics::open_with(&path, 3).unwrap();
+        assert_eq!(kept, [1, 2, 3].map(line));
         metrics.write(&line(4)).unwrap();
         let steps: Vec<usize> = read(&path).unwrap().iter().map(|line| line.step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);
-        Metrics::open(&path, 0).unwrap();
+        Metrics::open_with(&path, 0).unwrap();
         assert!(read(&path).unwrap().is_empty());
     }
 }

@@ -107,11 +107,12 @@ pub(crate) fn unit_matrix(values: &[f32], width: usize) -> Array2<f32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::augment::{Draw, Random};
 
-    fn gaussian_rows(rows: usize, width: usize, seed: u64) -> Vec<f32> {
+    /// Rows of numbers that are nearly normal.
+    pub(crate) fn gaussian_rows(rows: usize, width: usize, seed: u64) -> Vec<f32> {
         let mut random = Random::new(Draw { seed, epoch: 0, picture: 0, view: 0 });
         (0..rows * width).map(|_| (0..12).map(|_| random.unit() as f32).sum::<f32>() - 6.0).collect()
     }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::network_tensor;
 use crate::precision::{Cast, Precision};
 use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
+use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,13 +108,23 @@ impl Network {
             })
             .collect();
         let mut network = Self {
-            values: Tensor::f_zeros([plan.parameters.iter().map(Slot::len).sum::<i64>()], (Kind::Float, device))?,
+            values: plan.zeros()?,
             buffers: Tensor::f_zeros([plan.buffers.iter().map(Slot::len).sum::<i64>()], (Kind::Float, device))?,
             momentum: Tensor::f_from_slice(&shares)?.f_to_device(device)?,
             plan,
         };
         network.load(weights)?;
         Ok(network)
+    }
+
+    /// A linear layer with the weights that it starts with; the seed decides them.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub(crate) fn linear(features: usize, classes: usize, seed: u64, device: Device) -> Result<Self> {
+        let graph = mlp(features, &MlpConfig { layers: 1, output: classes, ..MlpConfig::default() })?;
+        let weights = Weights::init(&graph, seed);
+        Self::new(graph, &weights, device)
     }
 
     /// The graph.
@@ -344,8 +355,7 @@ impl Lane {
     /// [`Error::Torch`].
     pub fn gather_gradient(&mut self) -> Result<&mut Tensor> {
         if self.gradient.is_none() {
-            let total = self.plan.parameters.iter().map(Slot::len).sum::<i64>();
-            let flat = Tensor::f_zeros([total], (Kind::Float, self.plan.device))?;
+            let flat = self.plan.zeros()?;
             for (slot, leaf) in self.plan.parameters.iter().zip(&self.parameters) {
                 let mut gradient = leaf.f_grad()?;
                 // A parameter that the loss does not depend on has none; its part of the flat gradient stays zero.
@@ -376,8 +386,7 @@ impl Lane {
     /// [`Error::Torch`].
     pub(crate) fn bind_gradient(&mut self) -> Result<&Tensor> {
         if self.gradient.is_none() {
-            let total = self.plan.parameters.iter().map(Slot::len).sum::<i64>();
-            let flat = Tensor::f_zeros([total], (Kind::Float, self.plan.device))?;
+            let flat = self.plan.zeros()?;
             for (slot, leaf) in self.plan.parameters.iter().zip(&self.parameters) {
                 c10d::bind_gradient(leaf, &slot.view(&flat)?)?;
             }
@@ -413,6 +422,12 @@ impl Plan {
         let (parameters, buffers) = (slots(parameters), slots(buffers));
         let steps = steps(&graph, &parameters, &buffers);
         Self { graph, device, parameters, buffers, weights, steps }
+    }
+
+    /// A flat tensor with a zero for each learned value.
+    fn zeros(&self) -> Result<Tensor> {
+        let total = self.parameters.iter().map(Slot::len).sum::<i64>();
+        Ok(Tensor::f_zeros([total], (Kind::Float, self.device))?)
     }
 }
 
@@ -509,9 +524,7 @@ fn write<'a>(slots: &[Slot], flat: &mut Tensor, find: impl Fn(&Slot) -> Option<&
 fn read(slots: &[Slot], flat: &Tensor) -> Result<Vec<(String, HostTensor)>> {
     let flat = flat.f_to_device(Device::Cpu)?;
     let one = |slot: &Slot| {
-        let tensor = slot.view(&flat)?.f_contiguous()?;
-        let mut data = vec![0f32; slot.parameter.len()];
-        tensor.f_copy_data(&mut data, slot.parameter.len())?;
+        let data = output(&slot.view(&flat)?)?;
         Ok((slot.parameter.name.clone(), HostTensor { shape: slot.parameter.shape.clone(), data }))
     };
     slots.iter().map(one).collect()
@@ -539,4 +552,14 @@ pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
             maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?
         }
     })
+}
+
+/// Values of a tensor in the order of its dimensions, wherever it lies.
+///
+/// # Errors
+/// [`Error::Torch`].
+pub fn output(tensor: &Tensor) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut values, tensor.numel())?;
+    Ok(values)
 }

@@ -19,7 +19,7 @@ use crate::distributed::Ranks;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::loader::{self, Loader, LoaderOptions};
-use crate::metrics::{self, Line, Metrics};
+use crate::metrics::{Line, Metrics};
 use crate::precision::Precision;
 use crate::probe::Probe;
 use crate::sentinel::{self, EmbeddingStatistics, Sentinel, Signal};
@@ -235,7 +235,7 @@ fn run(
         Start::Fresh | Start::Overwrite | Start::Resume => None,
     };
     let threads = match (config.threads, ranks) {
-        (0, ranks) => (available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
+        (0, ranks) => (device::available_threads() / ranks.map_or(1, |ranks| ranks.local().1)).max(1),
         (threads, _) => threads,
     };
     let mut byol = create(config, encoder, found.device, precision, threads)?;
@@ -292,7 +292,8 @@ fn run(
         byol.join(ranks)?;
         done = ranks.number_from_first(done as u64)? as usize;
     }
-    let mut metrics = if first { Some(Metrics::open(&folder.join(METRICS_FILE), done)?) } else { None };
+    let opened = if first { Some(Metrics::open_with(&folder.join(METRICS_FILE), done)?) } else { None };
+    let (mut metrics, seen) = opened.unzip();
     let mut events = if first && config.tensorboard { Some(EventFile::create(folder, done)?) } else { None };
     let mut tell = |line: &Line| {
         metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(line))?;
@@ -302,7 +303,7 @@ fn run(
         |step: usize| found.device == Device::Cpu || step.is_multiple_of(CUDA_REPORT_STEPS) || step == plan.steps;
     let mut sentinel = Sentinel::new((1..=plan.steps).filter(|&step| reported(step)).count());
     // What an interrupted run had seen counts too.
-    for line in if first { metrics::read(&folder.join(METRICS_FILE))? } else { Vec::new() } {
+    for line in seen.unwrap_or_default() {
         if let (Some(spread), Some(cosine), Some(effective_rank)) =
             (line.embedding_std, line.cosine, line.effective_rank)
         {
@@ -632,10 +633,7 @@ fn device_views(config: &RunConfig, data: &Dataset, device: Device) -> Result<De
 
 /// Features of normalised pictures, one row a picture.
 fn features(byol: &Byol, pictures: &[f32], device: Device) -> Result<Vec<f32>> {
-    let features = byol.features(&network::input(pictures, byol.encoder().graph().input_shape(), device)?)?;
-    let mut out = vec![0.0; features.numel()];
-    features.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut out, features.numel())?;
-    Ok(out)
+    network::output(&byol.features(&network::input(pictures, byol.encoder().graph().input_shape(), device)?)?)
 }
 
 /// Mean loss of the batches of one step, and what the first view's projections of the last one look like.
@@ -645,11 +643,9 @@ fn summarise(readings: &[[Reading; 2]]) -> Result<(f64, EmbeddingStatistics)> {
         loss += Reading::report(reading)?.loss / readings.len() as f64;
     }
     let last = readings.last().ok_or(Error::Thread("lane"))?;
-    let projection = last[0].projection.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let projection = &last[0].projection;
     let width = projection.size().last().map_or(1, |&n| n as usize);
-    let mut values = vec![0f32; projection.numel()];
-    projection.f_copy_data(&mut values, projection.numel())?;
-    Ok((loss, EmbeddingStatistics::of(&values, width)))
+    Ok((loss, EmbeddingStatistics::of(&network::output(projection)?, width)))
 }
 
 /// The files to keep: the served encoder and all weights.
@@ -739,10 +735,6 @@ fn load_checkpoint(config: &RunConfig, folder: &Path, pictures: usize) -> Result
         return Err(Error::Changed { key: "number of pictures".into(), recorded, found });
     }
     Ok(checkpoint)
-}
-
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn device_name(device: Device) -> String {

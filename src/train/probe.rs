@@ -6,7 +6,6 @@
 use crate::error::Result;
 use crate::network::{Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
-use byol_model::mlp::{MlpConfig, mlp};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::BTreeMap;
 use tch::{Device, Reduction, Tensor};
@@ -39,8 +38,7 @@ impl Probe {
         seed: u64,
     ) -> Result<Self> {
         let classes = labels.iter().max().map_or(1, |&most| most as usize + 1);
-        let graph = mlp(dimension, &MlpConfig { layers: 1, output: classes, ..MlpConfig::default() })?;
-        let network = Network::new(graph.clone(), &Weights::init(&graph, seed), device)?;
+        let network = Network::linear(dimension, classes, seed, device)?;
         let mut labels: Vec<i64> = labels.iter().map(|&label| label.into()).collect();
         for &row in held_out {
             labels[row] = HELD_OUT;

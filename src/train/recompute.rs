@@ -109,7 +109,7 @@ fn parts(graph: &Graph) -> Vec<Range<usize>> {
             (start, held) = (i + 1, 0);
         }
     }
-    parts.push(start..nodes.len().min(end));
+    parts.push(start..end);
     parts
 }
 

@@ -9,12 +9,13 @@ use crate::error::Result;
 use crate::network::Lane;
 use tch::Tensor;
 
+/// Bytes of gradient that are sent at once: enough to fill a network, and little enough to leave early.
+const BUCKET_BYTES: usize = 8 << 20;
+
 /// The sum over lanes and ranks of some networks' gradients.
 #[derive(Debug)]
 pub(crate) struct Reduction {
     reducer: Reducer,
-    /// Buckets of a step.
-    pub(crate) buckets: usize,
     /// Ranks, whose mean is wanted.
     pub(crate) ranks: usize,
 }
@@ -26,8 +27,7 @@ impl Reduction {
     /// [`crate::Error::Torch`], [`crate::Error::Collective`].
     pub(crate) fn new(ranks: &Ranks, networks: Vec<(&mut Lane, &mut Lane, i64)>) -> Result<Self> {
         let mut reducer = Reducer::new(ranks.gradients())?;
-        let largest = (ranks.bucket_bytes / size_of::<f32>()).max(1) as i64;
-        let mut buckets = 0;
+        let largest = (BUCKET_BYTES / size_of::<f32>()) as i64;
         let mut rest = Vec::new();
         for (first, second, weights) in networks.into_iter().rev() {
             let flats = [first.bind_gradient()?.shallow_clone(), second.bind_gradient()?.shallow_clone()];
@@ -39,15 +39,13 @@ impl Reduction {
                     rest.push((flats.each_ref().map(Tensor::shallow_clone), [first, second], start, end));
                 } else {
                     add(&mut reducer, &flats, [first, second], start, end)?;
-                    buckets += 1;
                 }
             }
         }
         for (flats, lanes, start, end) in rest {
             add(&mut reducer, &flats, lanes, start, end)?;
-            buckets += 1;
         }
-        Ok(Self { reducer, buckets, ranks: ranks.count() })
+        Ok(Self { reducer, ranks: ranks.count() })
     }
 
     /// The backward passes that come now are the last before [`finish`](Self::finish).
@@ -55,11 +53,11 @@ impl Reduction {
         self.reducer.arm();
     }
 
-    /// Waits until the first lanes' gradients hold the sums. Says how many buckets had left before the wait.
+    /// Waits until the first lanes' gradients hold the sums.
     ///
     /// # Errors
     /// [`crate::Error::Collective`].
-    pub(crate) fn finish(&self) -> Result<usize> {
+    pub(crate) fn finish(&self) -> Result<()> {
         self.reducer.finish()
     }
 }

@@ -5,6 +5,7 @@
 //! are mixed first, because eight or sixteen neighbouring bytes at once are cheap to add up, and each mixed row is then
 //! narrowed to its output columns. A flip only reverses the table of weights.
 
+use crate::augment::Sampled;
 use byol_model::picture::Filter;
 
 /// An 8-bit picture, rows from the top, channels interleaved, no gaps.
@@ -30,6 +31,31 @@ pub(crate) struct Cut {
     pub filter: Filter,
     pub flip_horizontal: bool,
     pub flip_vertical: bool,
+}
+
+impl Cut {
+    /// What a plan begins with: its box (the whole picture where it has none) and the flips right behind it, which cost
+    /// nothing, because they turn the weight tables round. And the rest of the plan.
+    #[inline(always)]
+    pub fn of(plan: &[Sampled], width: usize, height: usize) -> (Cut, &[Sampled]) {
+        let filter = Filter::Bicubic;
+        let mut cut = Cut { top: 0, left: 0, height, width, filter, flip_horizontal: false, flip_vertical: false };
+        let mut rest = plan;
+        if let [Sampled::Crop { top, left, height, width, filter }, tail @ ..] = plan {
+            let (top, left, height, width, filter) = (*top, *left, *height, *width, *filter);
+            cut = Cut { top, left, height, width, filter, ..cut };
+            rest = tail;
+        }
+        while let [flip @ (Sampled::FlipHorizontal | Sampled::FlipVertical), tail @ ..] = rest {
+            if *flip == Sampled::FlipHorizontal {
+                cut.flip_horizontal ^= true;
+            } else {
+                cut.flip_vertical ^= true;
+            }
+            rest = tail;
+        }
+        (cut, rest)
+    }
 }
 
 /// Weight tables and one row of memory, kept from picture to picture.

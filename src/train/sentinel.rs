@@ -152,12 +152,7 @@ fn advice(config: &RunConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::{Draw, Random};
-
-    fn gaussian_rows(rows: usize, width: usize, seed: u64) -> Vec<f32> {
-        let mut random = Random::new(Draw { seed, epoch: 0, picture: 0, view: 0 });
-        (0..rows * width).map(|_| (0..12).map(|_| random.unit() as f32).sum::<f32>() - 6.0).collect()
-    }
+    use crate::monitor::tests::gaussian_rows;
 
     #[test]
     fn even_embeddings_have_spread_1_and_equal_ones_0() {
