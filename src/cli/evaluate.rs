@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// Judge a fitted head on labelled pictures, or rows of features.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints top-1 with its 95% interval (Wilson), top-5, balanced accuracy, log-loss, the expected calibration error over 15
+Prints top-1 with its 95% interval (Wilson), top-5, balanced accuracy, log-loss, the expected calibration error over 15 \
 bins, and precision and recall of each class; --json adds the confusion matrix.
 
 Examples:

@@ -20,13 +20,17 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  byol export run/                                         the encoder of a run, to run/encoder.onnx
+  byol export run/
+      the encoder of a run, to run/encoder.onnx
   byol export run/ -o clothes.onnx
   byol export run/ --untrained -o untrained.onnx
   byol export --encoder resnet18 --image-size 224 -o untrained.onnx
-  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx   torchvision's, timm's or fastai's weights
-  byol export --head head.safetensors -o head.onnx         features to logits and probabilities
-  byol export encoder.onnx --head head.safetensors -o classifier.onnx   pictures to logits and probabilities")]
+  byol export --encoder resnet50 --weights resnet50.safetensors -o resnet50.onnx
+      torchvision's, timm's or fastai's weights
+  byol export --head head.safetensors -o head.onnx
+      features to logits and probabilities
+  byol export encoder.onnx --head head.safetensors -o classifier.onnx
+      pictures to logits and probabilities")]
 pub struct Arguments {
     /// Folder of a run, or an encoder.safetensors of one; with --head, the head's encoder (an ONNX file).
     #[arg(conflicts_with = "encoder", required_unless_present_any = ["encoder", "head"])]

@@ -15,17 +15,22 @@ use std::time::Instant;
 /// Write the features of pictures to a file.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Stopped by Ctrl-C or a crash, the same command goes on where it was; what is done lies beside the file until then
+Stopped by Ctrl-C or a crash, the same command goes on where it was; what is done lies beside the file until then \
 (FILE.part). Memory does not grow with the number of pictures.
 
 Examples:
   byol extract run/encoder.onnx --data photos/ -o features.safetensors
   byol extract run/encoder.onnx --data fashion-mnist/ --split test -o test.npy --labels test-labels.npy
-  byol extract run/encoder.onnx --data list.txt -o features.npy                   one file name a line
-  byol extract run/encoder.onnx --data shards/ --shard 3/16 -o part-3.npy         tar files; the fourth of 16 parts
-  byol extract run/encoder.onnx --data cifar10/ --split test -o test.parquet      Parquet in (Hugging Face) and out
-  byol extract run/encoder.onnx --data photos/ --dtype i8 -o features.safetensors  a quarter of the bytes
-  byol extract pixels --data fashion-mnist/ -o pixels.npy                         raw pixels, the baseline")]
+  byol extract run/encoder.onnx --data list.txt -o features.npy
+      one file name a line
+  byol extract run/encoder.onnx --data shards/ --shard 3/16 -o part-3.npy
+      tar files; the fourth of 16 parts
+  byol extract run/encoder.onnx --data cifar10/ --split test -o test.parquet
+      Parquet in (Hugging Face) and out
+  byol extract run/encoder.onnx --data photos/ --dtype i8 -o features.safetensors
+      a quarter of the bytes
+  byol extract pixels --data fashion-mnist/ -o pixels.npy
+      raw pixels, the baseline")]
 pub struct Arguments {
     /// Encoder (an ONNX file), or the word `pixels`.
     encoder: PathBuf,

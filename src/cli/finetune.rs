@@ -24,15 +24,17 @@ const HELD_OUT: f64 = 10_009.0;
 /// Learn from labels, end to end, beginning at an encoder or from scratch (paper, appendix C.2).
 #[derive(clap::Args)]
 #[command(after_help = "\
-The labels of --fraction of the training pictures are used, in the classes' proportions. Learning rate and epochs are
-chosen by top-1 on a tenth of the training pictures (at most 10,009) that are held out; with --fraction 1 the chosen ones
-then learn from all. SGD with Nesterov momentum 0.9, no weight decay, random crops and flips; a rate is for 256 pictures a
+The labels of --fraction of the training pictures are used, in the classes' proportions. Learning rate and epochs are \
+chosen by top-1 on a tenth of the training pictures (at most 10,009) that are held out; with --fraction 1 the chosen ones \
+then learn from all. SGD with Nesterov momentum 0.9, no weight decay, random crops and flips; a rate is for 256 pictures a \
 step and falls on a cosine. A step has --batch-size pictures, and never more than an eighth of those learned from.
 
 Examples:
   byol finetune run/ --data fashion-mnist/ --fraction 0.01
-  byol finetune run/ --data photos/ -o classifier/          and keep encoder.onnx and head.safetensors
-  byol finetune run/ --data fashion-mnist/ --fraction 0.1 --from-scratch      the supervised baseline
+  byol finetune run/ --data photos/ -o classifier/
+      and keep encoder.onnx and head.safetensors
+  byol finetune run/ --data fashion-mnist/ --fraction 0.1 --from-scratch
+      the supervised baseline
   byol finetune run/ --data fashion-mnist/ --epochs 10 --learning-rates 0.05,0.1")]
 pub struct Arguments {
     /// Folder of a run, or an encoder.safetensors of one.

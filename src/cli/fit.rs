@@ -22,15 +22,17 @@ use std::process::ExitCode;
 /// Fit a linear head: multinomial logistic regression to its optimum.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Minimises the mean cross-entropy plus l2 / 2 times the squared weights plus l1 times the absolute ones; scikit-learn's C
+Minimises the mean cross-entropy plus l2 / 2 times the squared weights plus l1 times the absolute ones; scikit-learn's C \
 is 1 / (l2 * rows), or with --l1 1 / ((l1 + l2) * rows) with an l1_ratio of l1 / (l1 + l2).
 
 Examples:
   byol fit --encoder run/encoder.onnx --data photos/ -o head.safetensors
   byol fit --features X.npy --labels y.npy --l2 1e-4 -o head.safetensors
   byol fit --features X.npy --labels y.npy --folds 5
-  byol fit --features X.npy --labels y.npy --l1 1e-3 --standardize        most weights exactly 0
-  byol fit --features huge.npy --labels y.npy --in-blocks                 memory does not grow with the rows
+  byol fit --features X.npy --labels y.npy --l1 1e-3 --standardize
+      most weights exactly 0
+  byol fit --features huge.npy --labels y.npy --in-blocks
+      memory does not grow with the rows
   byol fit --import fc.safetensors --names classes.txt -o head.safetensors")]
 pub struct Arguments {
     /// Encoder (an ONNX file), with --data.

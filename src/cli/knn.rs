@@ -14,7 +14,8 @@ use std::process::ExitCode;
 Examples:
   byol knn run/encoder.onnx --data fashion-mnist/
   byol knn pixels --data fashion-mnist/                          the baseline
-  byol knn run/encoder.onnx --data photos/ -k 200 --temperature 0.1    the weighted vote of the field's benchmarks")]
+  byol knn run/encoder.onnx --data photos/ -k 200 --temperature 0.1
+      the weighted vote of the field's benchmarks")]
 pub struct Arguments {
     #[command(flatten)]
     pair: PairArgs,

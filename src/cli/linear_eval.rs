@@ -20,11 +20,11 @@ use std::process::ExitCode;
 /// Judge features by a linear head fitted to them (paper, section 4.1 and appendix D).
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --l2, the penalty is chosen among values from 1 to 1e-4 on a tenth of the training rows, then all are fitted.
-With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is
-then --l2, or 1e-2.
---protocol paper is the paper's own (appendix C.1): SGD with Nesterov momentum on random crops and flips, the encoder
-frozen with its BatchNorm statistics, learning rates swept on held-out training pictures. --protocol transfer is its
+Without --l2, the penalty is chosen among values from 1 to 1e-4 on a tenth of the training rows, then all are fitted. \
+With --labels-per-class, so many rows of each class are drawn --repeats times and the mean is reported; the penalty is \
+then --l2, or 1e-2. \
+--protocol paper is the paper's own (appendix C.1): SGD with Nesterov momentum on random crops and flips, the encoder \
+frozen with its BatchNorm statistics, learning rates swept on held-out training pictures. --protocol transfer is its \
 protocol for other data sets (appendix D.2): L2-penalised regression, 45 penalties, refitted on all rows.
 
 Examples:

@@ -40,11 +40,12 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 failed (the message names the file, tensor or value); 2 the command line is wrong;
+Exit codes: 0 done; 1 failed (the message names the file, tensor or value); 2 the command line is wrong; \
 130 stopped by Ctrl-C, what was learned so far is saved.
 
 Start here:
-  byol pretrain --data photos/ --out run/        learn an encoder from a folder of pictures
+  byol pretrain --data photos/ --out run/
+      learn an encoder from a folder of pictures
   byol linear-eval run/encoder.onnx --data DIR   how good are its features";
 
 #[derive(Subcommand)]

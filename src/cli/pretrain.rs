@@ -31,17 +31,18 @@ const INTERRUPTED: u8 = 130;
 /// Learn an encoder from unlabelled pictures (BYOL).
 #[derive(clap::Args)]
 #[command(after_help = "\
-Settings come from the defaults (the paper's for 100 epochs) or a --preset, then --config, then the flags; the run
-folder keeps the resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on from it, to the same bits
+Settings come from the defaults (the paper's for 100 epochs) or a --preset, then --config, then the flags; the run \
+folder keeps the resolved ones in run.toml. Ctrl-C saves a checkpoint first; --resume goes on from it, to the same bits \
 on CPU. A run whose embeddings collapse is stopped, with advice. `tensorboard --logdir run/` draws its curves.
 
-Presets: paper-40, paper-100, paper-300, paper-1000 (4096 pictures a step), batch-512, cifar (32 pixels), imagenette
+Presets: paper-40, paper-100, paper-300, paper-1000 (4096 pictures a step), batch-512, cifar (32 pixels), imagenette \
 (128 pixels).
 
 Examples:
   byol pretrain --data photos/ --out run/
   byol pretrain --data fashion-mnist/ --encoder resnet18 --image-size 28 --channels 1 --views small-image --out run/
-  byol pretrain --data photos/ --encoder my.onnx --out run/         your own network (docs/own-encoder.md)
+  byol pretrain --data photos/ --encoder my.onnx --out run/
+      your own network (docs/own-encoder.md)
   byol pretrain --data photos/ --encoder resnet50 --init-weights resnet50.safetensors --out run/
   byol pretrain --data photos/ --encoder resnet200 --width 2x --out run/
   byol pretrain --preset paper-300 --data imagenet/train --out run/
@@ -49,7 +50,8 @@ Examples:
   byol pretrain --config examples/demo.toml --out run/
   byol pretrain --resume --out run/
   byol pretrain --config run.toml --device cuda:0 --epochs 300 --out run300/
-  torchrun --no-python --nproc-per-node 4 byol pretrain --data photos/ --out run/       many ranks (docs/ranks.md)")]
+  torchrun --no-python --nproc-per-node 4 byol pretrain --data photos/ --out run/
+      many ranks (docs/ranks.md)")]
 pub struct Arguments {
     /// Run file (TOML).
     #[arg(long, value_name = "FILE")]

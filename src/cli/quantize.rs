@@ -18,13 +18,15 @@ use std::process::ExitCode;
 /// Make an encoder smaller and faster: its layers in 8-bit integers, calibrated on pictures.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The file that comes out is an encoder like any other: for byol, libbyol and every ONNX runtime. A head that was fitted
+The file that comes out is an encoder like any other: for byol, libbyol and every ONNX runtime. A head that was fitted \
 on the float encoder's features wants to be fitted again.
 
 Examples:
   byol quantize encoder.onnx --calibrate photos/ -o encoder-int8.onnx
-  byol quantize encoder.onnx --calibrate photos/ --min-cosine 0.999 -o encoder-int8.onnx     leaves more layers in float
-  byol quantize encoder.onnx --float16 -o encoder-half.onnx                       half the size, the same speed")]
+  byol quantize encoder.onnx --calibrate photos/ --min-cosine 0.999 -o encoder-int8.onnx
+      leaves more layers in float
+  byol quantize encoder.onnx --float16 -o encoder-half.onnx
+      half the size, the same speed")]
 pub struct Arguments {
     /// Encoder (an ONNX file).
     encoder: PathBuf,

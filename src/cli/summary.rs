@@ -15,7 +15,8 @@ Examples:
   byol summary --encoder resnet18 --image-size 28 --channels 1 --width 16
   byol summary --encoder resnet200 --width 2x
   byol summary --encoder vit_small_patch4 --image-size 32 --pool average
-  byol summary --encoder efficientnet_b0 --every        activations, additions and reshapes too
+  byol summary --encoder efficientnet_b0 --every
+      activations, additions and reshapes too
   byol summary --encoder my.onnx
   byol summary --encoder resnet18 --json | jq .multiply_adds")]
 pub struct Arguments {
