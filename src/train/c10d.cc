@@ -137,6 +137,15 @@ struct Group {
   void sum(const Tensor& tensor) {
     wait(start_sum(tensor));
   }
+
+  // The sum of a small matrix, the same bits on all ranks. Everybody's are sent to everybody: half the messages of Gloo's
+  // allreduce, which first reduces parts and then gathers them, and their number is what a few values cost.
+  Tensor sum_of_few(Tensor values) {
+    const int64_t ranks = backend->getSize(), rows = values.size(0), columns = values.size(1);
+    Tensor all = at::empty({ranks * rows, columns}, values.options());
+    wait(backend->_allgather_base(all, values, {}));
+    return all.view({ranks, rows, columns}).sum(0);
+  }
 };
 
 // [C] as it broadcasts over [n, C] or [n, C, h, w].
@@ -162,9 +171,7 @@ struct RanksBatchNorm : torch::autograd::Function<RanksBatchNorm> {
     auto [own_mean, own_variance] = at::batch_norm_update_stats(x, {}, {}, 0.0);
     // In float64, where a mean square less a squared mean loses nothing that counts.
     auto means = own_mean.to(at::kDouble);
-    auto moments = at::stack({means, own_variance.to(at::kDouble) + means * means});
-    group->sum(moments);
-    moments.div_(ranks);
+    auto moments = group->sum_of_few(at::stack({means, own_variance.to(at::kDouble) + means * means})).div_(ranks);
     auto mean = moments[0].to(at::kFloat);
     auto variance = (moments[1] - moments[0] * moments[0]).clamp_min_(0).to(at::kFloat);
     batch_mean.copy_(mean);
@@ -188,9 +195,7 @@ struct RanksBatchNorm : torch::autograd::Function<RanksBatchNorm> {
     // sum dy and sum dy x^ over this rank's rows: the gradients of bias and weight.
     auto [unused, by_weight, by_bias] = at::native_batch_norm_backward(
         dy, x, weight, mean, variance, {}, {}, false, eps, {false, true, true});
-    auto sums = at::stack({by_bias, by_weight});
-    group->sum(sums);
-    sums.div_(count);
+    auto sums = group->sum_of_few(at::stack({by_bias, by_weight})).div_(count);
     // dx = a (dy - mean dy - x^ mean (dy x^)), with a = weight / deviation and x^ = (x - mean) / deviation.
     auto inverse = (variance + eps).rsqrt();
     auto a = weight.defined() ? inverse * weight : inverse;
