@@ -981,9 +981,26 @@ public:
     /** The bytes of an ONNX model behind its encoder's file. */
     result<std::vector<std::uint8_t>> onnx(const source &behind) const
     {
-        const byol_source encoder = behind.raw();
+        byol_source encoder = behind.raw();
+        /* A function gives its bytes once, to the first of two calls, and the second finds them here. */
+        const byol_source given = encoder;
+        std::vector<std::uint8_t> file;
+        read_function keep = [&](span<std::uint8_t> room) {
+            const std::int64_t count = given.read(given.user, room.data(), room.size());
+            if (count > 0 && static_cast<std::uint64_t>(count) <= room.size())
+                file.insert(file.end(), room.data(), room.data() + count);
+            return count;
+        };
+        if (given.read)
+            encoder.user = &keep;
         return detail::bytes([&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
-            return byol_head_export_onnx_bytes(raw(), &encoder, buffer, capacity, needed, why);
+            const byol_status status = byol_head_export_onnx_bytes(raw(), &encoder, buffer, capacity, needed, why);
+            if (encoder.read) {
+                encoder.read = nullptr;
+                encoder.data = file.data();
+                encoder.data_len = file.size();
+            }
+            return status;
         });
     }
     result<void> save(const std::string &path) const noexcept

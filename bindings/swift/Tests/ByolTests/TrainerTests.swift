@@ -223,6 +223,9 @@ final class TrainerTests: XCTestCase {
         // The same source again: it begins at the first byte.
         let encoder = try ImageEncoder(source(sha256))
         XCTAssertEqual(try encoder.extract(pictures), try open().extract(pictures))
+        let head = try Head(weights: Matrix(rows: encoder.extract(pictures)[0..<2]), encoder: encoder)
+        XCTAssertEqual(try head.onnx(behind: source()), try head.onnx(behind: .path(modelPath())))
+        expect(.io) { try head.onnx(behind: source(failing: true)) }
         expect(.checksum) { try source(String(repeating: "0", count: 64)).inspect() }
         expect(.io) { try source(failing: true).inspect() }
         expect(.io) { try Source.reader { { _ in -1 } }.inspect() }
