@@ -123,6 +123,7 @@ public final class Trainer: Sendable {
         // Before the work, which is long.
         let numbers = try checked(labels, rows: pictures.count)
         guard pictures.count <= itemsPerCall else {
+            try check(encoder)
             return try add(encoder.extract(pictures, cancellation: cancellation), labels: labels)
         }
         return try add(pictures.count, numbers, nil) { labels, examples, statuses, error in
@@ -155,6 +156,7 @@ public final class Trainer: Sendable {
     ) throws(ByolError) -> [UInt64] {
         let numbers = try checked(labels, rows: files.count)
         guard files.count <= itemsPerCall else {
+            try check(encoder)
             return try add(encoder.extract(encoded: files, cancellation: cancellation), labels: labels)
         }
         return try add(files.count, numbers, nil) { labels, examples, statuses, error in
@@ -202,6 +204,11 @@ public final class Trainer: Sendable {
         let examples = try result.get()
         return Addition(
             examples: examples.map { $0 == 0 ? nil : $0 }, statuses: statuses.map(ByolError.Code.init(rawValue:)))
+    }
+
+    /// Refuses another encoder than the one whose features the trainer takes, by adding nothing with it.
+    private func check(_ encoder: ImageEncoder) throws(ByolError) {
+        _ = try add(paths: [], [], encoder, nil, nil)
     }
 
     private func add(

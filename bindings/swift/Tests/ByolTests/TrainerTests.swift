@@ -113,6 +113,17 @@ final class TrainerTests: XCTestCase {
         XCTAssertEqual(addition.statuses, [.ok, .notFound])
         XCTAssertEqual(addition.examples.map { $0 == nil }, [false, true])
         XCTAssertEqual(try trainer.info().examples, count + 3)
+        // More than one call takes: they are no less of another encoder.
+        let many = bands(itemsPerCall + 1)
+        let other = try ImageEncoder(.bytes(Data(contentsOf: URL(fileURLWithPath: modelPath())) + [0xC2, 0x3E, 0]))
+        XCTAssertEqual(other.dimension, encoder.dimension)
+        expect(.wrongEncoder) { try trainer.add(many.pictures, labels: many.labels, with: other) }
+        let encoded = [[UInt8]](repeating: bitmap(), count: many.labels.count)
+        expect(.wrongEncoder) { try trainer.add(encoded: encoded, labels: many.labels, with: other) }
+        XCTAssertEqual(try trainer.info().examples, count + 3)
+        try trainer.add(many.pictures, labels: many.labels, with: encoder)
+        try trainer.add(encoded: encoded, labels: many.labels, with: encoder)
+        XCTAssertEqual(try trainer.info().examples, count + 3 + 2 * many.labels.count)
         expect(.notFound) { try trainer.add(files: [URL(fileURLWithPath: "/no/such.png")], labels: [0], with: encoder) }
         encoder.close()
         expect(.closed) { try trainer.add(pictures, labels: labels, with: encoder) }
