@@ -259,9 +259,7 @@ public final class Trainer: Sendable {
 
     /// Copies all examples into a new container, in the order of their numbers, with labels and classes.
     public func features() throws(ByolError) -> Features {
-        var features = byol_features()
-        try attempt { error in use { byol_trainer_get_features($0, &features, error) } }
-        return try Features(features)
+        try Features { (features, error) in use { byol_trainer_get_features($0, features, error) } }
     }
 
     /// Removes examples by their numbers, all or none.
@@ -329,17 +327,12 @@ public final class Trainer: Sendable {
         try checkWeights(options)
         var head = byol_head()
         var report = byol_fit_report.started()
-        let listener = progress.map { Listener($0) }
         try attempt { error in
             withArray(options.classWeights) { classWeights in
                 o.class_weights = classWeights
                 return cancellation.lend { token in
-                    withExtendedLifetime(listener) {
-                        use {
-                            fit(
-                                $0, &o, listener == nil ? nil : heard,
-                                listener.map { Unmanaged.passUnretained($0).toOpaque() }, token, &head, &report, error)
-                        }
+                    lend(progress) { user in
+                        use { fit($0, &o, user == nil ? nil : heard, user, token, &head, &report, error) }
                     }
                 }
             }
@@ -372,18 +365,16 @@ public final class Trainer: Sendable {
         var count = 0
         var head = byol_head()
         var report = byol_fit_report.started()
-        let listener = progress.map { SearchListener($0) }
         try attempt { error in
             withArray(options.classWeights) { classWeights in
                 withArray(search.penalties) { penalties in
                     o.class_weights = classWeights
                     (s.penalties, s.penalties_len) = (penalties, search.penalties?.count ?? 0)
                     return cancellation.lend { token in
-                        withExtendedLifetime(listener) {
+                        lend(progress) { user in
                             use {
                                 byol_trainer_search(
-                                    $0, &o, &s, listener == nil ? nil : heardOfSearch,
-                                    listener.map { Unmanaged.passUnretained($0).toOpaque() }, token, &head, &report, &tried,
+                                    $0, &o, &s, user == nil ? nil : heardOfSearch, user, token, &head, &report, &tried,
                                     tried.count, &count, error)
                             }
                         }
@@ -470,15 +461,6 @@ public struct SearchResult: Sendable {
     public let tried: [Penalty]
 }
 
-/// What one search lends to libbyol.
-private final class SearchListener {
-    let progress: (Penalty) -> Bool
-
-    init(_ progress: @escaping (Penalty) -> Bool) { self.progress = progress }
-}
-
 private func heardOfSearch(user: UnsafeMutableRawPointer?, l2: Double, accuracy: Double, logLoss: Double) -> Int32 {
-    guard let user else { return 0 }
-    let listener = Unmanaged<SearchListener>.fromOpaque(user).takeUnretainedValue()
-    return listener.progress(Penalty(l2: l2, accuracy: accuracy, deviation: 0, logLoss: logLoss)) ? 0 : 1
+    Listener.hear(user, Penalty(l2: l2, accuracy: accuracy, deviation: 0, logLoss: logLoss))
 }

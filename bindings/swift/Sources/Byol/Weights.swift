@@ -24,14 +24,9 @@ extension Head {
         try attempt { error in
             withTexts(classNames ?? []) { names in
                 withArray(bias) { bias in
-                    guard let encoder else {
-                        return byol_head_create(
-                            weights.values, classes, weights.columns, weights.stride, bias, names, byol_encoder(id: 0), &head,
-                            error)
-                    }
-                    return encoder.use {
+                    lend(encoder) {
                         byol_head_create(
-                            weights.values, classes, weights.columns, weights.stride, bias, names, $0.orClosed, &head, error)
+                            weights.values, classes, weights.columns, weights.stride, bias, names, $0, &head, error)
                     }
                 }
             }
