@@ -132,7 +132,7 @@ func fit(ctx context.Context, start C.byol_head, features Matrix, labels []uint3
 		}
 	}
 	c := begin()
-	o, err := options.c(c, features.Rows, classes)
+	o, err := options.c(c, features.Rows)
 	if err != nil {
 		return nil, none, c.failed(err)
 	}
@@ -201,7 +201,7 @@ func reportOf(report *C.byol_fit_report) FitReport {
 }
 
 // c gives the options as C reads them, for the length of a call.
-func (o *FitOptions) c(c *call, rows, classes int) (C.byol_fit_options, error) {
+func (o *FitOptions) c(c *call, rows int) (C.byol_fit_options, error) {
 	var options C.byol_fit_options
 	C.byol_fit_options_init(&options, C.sizeof_byol_fit_options)
 	var err error
@@ -226,13 +226,12 @@ func (o *FitOptions) c(c *call, rows, classes int) (C.byol_fit_options, error) {
 		options.standardize = 1
 	}
 	if o.ClassWeights != nil {
-		if len(o.ClassWeights) != classes {
-			return options, fail(ErrShape, "%d ClassWeights for %d classes", len(o.ClassWeights), classes)
+		// To libbyol, which counts the classes, no number of weights would be an unknown one.
+		if len(o.ClassWeights) == 0 {
+			return options, fail(ErrShape, "ClassWeights is empty")
 		}
-		if classes > 0 {
-			c.pins.Pin(&o.ClassWeights[0])
-			options.class_weights = floats(o.ClassWeights)
-		}
+		c.pins.Pin(&o.ClassWeights[0])
+		options.class_weights, options.class_weights_len = floats(o.ClassWeights), C.size_t(len(o.ClassWeights))
 	}
 	if o.SampleWeights != nil {
 		if len(o.SampleWeights) != rows {

@@ -362,7 +362,7 @@ func (t *Trainer) fit(ctx context.Context, options *FitOptions, again C.int) (*H
 		options = &FitOptions{}
 	}
 	c := begin()
-	o, err := t.options(c, options)
+	o, err := options.trainer(c)
 	if err != nil {
 		return nil, FitReport{}, c.failed(err)
 	}
@@ -373,18 +373,10 @@ func (t *Trainer) fit(ctx context.Context, options *FitOptions, again C.int) (*H
 	return head, report, err
 }
 
-func (t *Trainer) options(c *call, options *FitOptions) (C.byol_fit_options, error) {
-	plain := *options
-	plain.SampleWeights = nil
-	classes := 0
-	if plain.ClassWeights != nil {
-		info, err := t.Info()
-		if err != nil {
-			return C.byol_fit_options{}, err
-		}
-		classes = info.Classes
-	}
-	return plain.c(c, 0, classes)
+// trainer gives the options as C reads them for a trainer, which takes no weights of rows.
+func (o FitOptions) trainer(c *call) (C.byol_fit_options, error) {
+	o.SampleWeights = nil
+	return o.c(c, 0)
 }
 
 // SearchOptions say how to search for a penalty. The zero value judges thirteen penalties from 1 to 1e-6 on a fifth of
@@ -457,7 +449,7 @@ func (t *Trainer) Search(ctx context.Context, options *SearchOptions) (*Head, Fi
 		s.penalties, s.penalties_len = (*C.double)(&options.Penalties[0]), C.size_t(len(options.Penalties))
 		most = len(options.Penalties)
 	}
-	o, err := t.options(c, &options.Fit)
+	o, err := options.Fit.trainer(c)
 	if err != nil {
 		return nil, none, nil, c.failed(err)
 	}

@@ -33,6 +33,9 @@ public struct FitOptions: Sendable {
         options.max_iterations = try unsigned(maxIterations, "maxIterations")
         options.threads = try unsigned(threads, "threads")
         options.standardize = standardize ? 1 : 0
+        // To libbyol, which counts the classes, no number of weights would be an unknown one.
+        if let classWeights, classWeights.isEmpty { throw ByolError(.shape, "there are no class weights") }
+        options.class_weights_len = classWeights?.count ?? 0
         return options
     }
 }
@@ -129,9 +132,6 @@ extension Head {
             try checkNoNUL(name, "the name of class \(label)", item: label)
         }
         let classes = examples.classNames?.count ?? labels.max().map { Int($0) + 1 } ?? 0
-        if let weights = options.classWeights, weights.count != classes {
-            throw ByolError(.shape, "\(weights.count) class weights for \(classes) classes")
-        }
         if let weights = options.sampleWeights, weights.count != features.rows {
             throw ByolError(.shape, "\(weights.count) sample weights for \(features.rows) rows")
         }

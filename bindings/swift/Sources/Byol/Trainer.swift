@@ -324,7 +324,6 @@ public final class Trainer: Sendable {
         _ fit: Fit, _ options: FitOptions, _ cancellation: Cancellation?, _ progress: ((FitProgress) -> Bool)?
     ) throws(ByolError) -> (head: Head, report: FitReport) {
         var o = try options.c()
-        try checkWeights(options)
         var head = byol_head()
         var report = byol_fit_report.started()
         try attempt { error in
@@ -340,14 +339,6 @@ public final class Trainer: Sendable {
         return (try Head(head), FitReport(report))
     }
 
-    private func checkWeights(_ options: FitOptions) throws(ByolError) {
-        guard let weights = options.classWeights else { return }
-        let classes = try info().classes
-        guard weights.count == classes else {
-            throw ByolError(.shape, "\(weights.count) class weights for \(classes) classes")
-        }
-    }
-
     /// Tries penalties, judges each on examples that are held out, and fits a head with the best to all examples: the
     /// highest accuracy, then the lowest loss, then the strongest penalty, which the report tells.
     ///
@@ -358,7 +349,6 @@ public final class Trainer: Sendable {
         progress: ((Penalty) -> Bool)? = nil
     ) throws(ByolError) -> SearchResult {
         var o = try options.c()
-        try checkWeights(options)
         var s = try search.c()
         let most = search.penalties?.count ?? Int(BYOL_SEARCH_PENALTIES)
         var tried = [Double](repeating: 0, count: 4 * most)
