@@ -60,7 +60,7 @@ impl Random {
 
 /// What Linux says of this process, such as "VmHWM", the peak of its resident memory.
 pub fn status_kib(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux's /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }
