@@ -9,7 +9,6 @@ use byol_model::dataset::{Dataset, Split};
 use byol_train::augment::{Draw, ViewsConfig};
 use byol_train::loader::{Loader, LoaderOptions};
 use std::path::Path;
-use std::process::Command;
 
 /// Runs `byol pretrain` for two steps by a run file that ends with `more`; what it said and whether it succeeded.
 fn pretrain(data: &Path, more: &str) -> (bool, String) {

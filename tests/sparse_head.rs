@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use byol_serve::Error;
 use byol_serve::cancel::Cancel;

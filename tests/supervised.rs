@@ -13,7 +13,6 @@ use byol_train::tch::Device;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 const SAMPLE: &str = "examples/data/fashion-mnist";
 
