@@ -1054,6 +1054,11 @@ typedef struct byol_fit_options {
      * One weight per row, at least 0, or NULL.
      */
     const float *sample_weights;
+    /**
+     * Number of floats at class_weights; another number than that of the classes is refused with SHAPE. 0 (default) takes
+     * one per class for granted, which is only safe where no other thread adds classes.
+     */
+    size_t class_weights_len;
 } byol_fit_options;
 
 /**
@@ -2706,7 +2711,7 @@ BYOL_API byol_status byol_trainer_close(struct byol_trainer trainer, struct byol
 #define BYOL_FEATURES_INFO_INIT {(uint32_t)sizeof(byol_features_info), 0, 0, 0, 0, 0, 0, {0}}
 #define BYOL_TRAINER_INFO_INIT {(uint32_t)sizeof(byol_trainer_info), 0, 0, 0, 0, {0}}
 #define BYOL_SEARCH_OPTIONS_INIT {(uint32_t)sizeof(byol_search_options), 0, 3, 0, 0.2, 0, NULL, 0}
-#define BYOL_FIT_OPTIONS_INIT {(uint32_t)sizeof(byol_fit_options), 1000, 1e-3, 1e-6, 0, 0, NULL, NULL}
+#define BYOL_FIT_OPTIONS_INIT {(uint32_t)sizeof(byol_fit_options), 1000, 1e-3, 1e-6, 0, 0, NULL, NULL, 0}
 #define BYOL_FIT_REPORT_INIT {(uint32_t)sizeof(byol_fit_report), 0, 0, 0, 0, 0, 0, 0}
 #define BYOL_HEAD_INFO_INIT {(uint32_t)sizeof(byol_head_info), 0, 0, 0, 0, 0, {0}, 0}
 #define BYOL_METRICS_INIT {(uint32_t)sizeof(byol_metrics), 0, 0, 0, 0, 0, 0, 0, 0, 0}

@@ -820,28 +820,40 @@ struct evaluation {
 /** Hears from a fit after every iteration; false stops it. */
 using fit_progress = std::function<bool(std::uint64_t iteration, double objective, double gap)>;
 
+/** Hears from a search after every penalty; false stops it. */
+using search_progress = std::function<bool(double l2, double accuracy, double log_loss)>;
+
 namespace detail {
-struct fit_listener {
-    const fit_progress *progress;
+/** What one fit or search lends to libbyol. */
+template <class... Values> struct listener {
+    const std::function<bool(Values...)> &progress;
 #ifdef BYOL_HPP_EXCEPTIONS
     std::exception_ptr thrown;
 #endif
+    explicit listener(const std::function<bool(Values...)> &hears) noexcept : progress(hears) {}
+    std::int32_t hear(Values... values)
+    {
+#ifdef BYOL_HPP_EXCEPTIONS
+        try {
+            return progress(values...) ? 0 : 1;
+        } catch (...) {
+            /* It goes on to the caller once libbyol has returned. */
+            thrown = std::current_exception();
+            return 1;
+        }
+#else
+        return progress(values...) ? 0 : 1;
+#endif
+    }
 };
 extern "C" {
 inline std::int32_t byol_hpp_fit(void *user, std::uint64_t iteration, double objective, double gap)
 {
-    fit_listener *listener = static_cast<fit_listener *>(user);
-#ifdef BYOL_HPP_EXCEPTIONS
-    try {
-        return (*listener->progress)(iteration, objective, gap) ? 0 : 1;
-    } catch (...) {
-        /* It goes on to the caller of fit once libbyol has returned. */
-        listener->thrown = std::current_exception();
-        return 1;
-    }
-#else
-    return (*listener->progress)(iteration, objective, gap) ? 0 : 1;
-#endif
+    return static_cast<listener<std::uint64_t, double, double> *>(user)->hear(iteration, objective, gap);
+}
+inline std::int32_t byol_hpp_search(void *user, double l2, double accuracy, double log_loss)
+{
+    return static_cast<listener<double, double, double> *>(user)->hear(l2, accuracy, log_loss);
 }
 }
 } // namespace detail
@@ -981,9 +993,26 @@ public:
     /** The bytes of an ONNX model behind its encoder's file. */
     result<std::vector<std::uint8_t>> onnx(const source &behind) const
     {
-        const byol_source encoder = behind.raw();
+        byol_source encoder = behind.raw();
+        /* A function gives its bytes once, to the first of two calls, and the second finds them here. */
+        const byol_source given = encoder;
+        std::vector<std::uint8_t> file;
+        read_function keep = [&](span<std::uint8_t> room) {
+            const std::int64_t count = given.read(given.user, room.data(), room.size());
+            if (count > 0 && static_cast<std::uint64_t>(count) <= room.size())
+                file.insert(file.end(), room.data(), room.data() + count);
+            return count;
+        };
+        if (given.read)
+            encoder.user = &keep;
         return detail::bytes([&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed, byol_error *why) {
-            return byol_head_export_onnx_bytes(raw(), &encoder, buffer, capacity, needed, why);
+            const byol_status status = byol_head_export_onnx_bytes(raw(), &encoder, buffer, capacity, needed, why);
+            if (encoder.read) {
+                encoder.read = nullptr;
+                encoder.data = file.data();
+                encoder.data_len = file.size();
+            }
+            return status;
         });
     }
     result<void> save(const std::string &path) const noexcept
@@ -1106,18 +1135,19 @@ private:
             return detail::sizes("There must be one label per row");
         const std::vector<const char *> names =
             detail::pointers(span<const std::string>(class_names.data(), class_names.size()));
-        return listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
-            return run(call{names.data(), static_cast<std::uint32_t>(names.size()), hear, user}, out, why);
-        });
+        return listening(progress, detail::byol_hpp_fit,
+            [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+                return run(call{names.data(), static_cast<std::uint32_t>(names.size()), hear, user}, out, why);
+            });
     }
-    /** Runs a fit that `progress` hears of; what it throws comes out of here. */
-    template <class Run> static result<head> listening(const fit_progress &progress, Run run)
+    /** Runs a fit or search that `progress` hears of through `hear`; what it throws comes out of here. */
+    template <class... Values, class Hear, class Run>
+    static result<head> listening(const std::function<bool(Values...)> &progress, Hear hear, Run run)
     {
         byol_error why = make<byol_error>();
         byol_head raw = byol_head();
-        detail::fit_listener listener = detail::fit_listener();
-        listener.progress = &progress;
-        const byol_status status = run(progress ? detail::byol_hpp_fit : nullptr, &listener, &raw, &why);
+        detail::listener<Values...> listener(progress);
+        const byol_status status = run(progress ? hear : nullptr, &listener, &raw, &why);
 #ifdef BYOL_HPP_EXCEPTIONS
         if (listener.thrown) {
             (void)byol_head_close(raw, nullptr);
@@ -1312,34 +1342,6 @@ private:
     }
 };
 
-/** Hears from a search after every penalty; false stops it. */
-using search_progress = std::function<bool(double l2, double accuracy, double log_loss)>;
-
-namespace detail {
-struct search_listener {
-    const search_progress *progress;
-#ifdef BYOL_HPP_EXCEPTIONS
-    std::exception_ptr thrown;
-#endif
-};
-extern "C" {
-inline std::int32_t byol_hpp_search(void *user, double l2, double accuracy, double log_loss)
-{
-    search_listener *listener = static_cast<search_listener *>(user);
-#ifdef BYOL_HPP_EXCEPTIONS
-    try {
-        return (*listener->progress)(l2, accuracy, log_loss) ? 0 : 1;
-    } catch (...) {
-        listener->thrown = std::current_exception();
-        return 1;
-    }
-#else
-    return (*listener->progress)(l2, accuracy, log_loss) ? 0 : 1;
-#endif
-}
-}
-} // namespace detail
-
 /** What became of one penalty of a search. */
 struct tried_penalty {
     double l2, accuracy, deviation, log_loss;
@@ -1480,18 +1482,20 @@ public:
                      const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
                      byol_fit_report *report = nullptr)
     {
-        return head::listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
-            return byol_trainer_fit(raw(), &options, hear, user, token.raw(), out, report, why);
-        });
+        return head::listening(progress, detail::byol_hpp_fit,
+            [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+                return byol_trainer_fit(raw(), &options, hear, user, token.raw(), out, report, why);
+            });
     }
     /** As fit, starting at the last optimum: to the same one, in a fraction of the time. */
     result<head> refit(const byol_fit_options &options = make<byol_fit_options>(),
                        const fit_progress &progress = fit_progress(), const cancel &token = cancel(),
                        byol_fit_report *report = nullptr)
     {
-        return head::listening(progress, [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
-            return byol_trainer_refit(raw(), &options, hear, user, token.raw(), out, report, why);
-        });
+        return head::listening(progress, detail::byol_hpp_fit,
+            [&](byol_fit_callback hear, void *user, byol_head *out, byol_error *why) {
+                return byol_trainer_refit(raw(), &options, hear, user, token.raw(), out, report, why);
+            });
     }
     /** Tries penalties on examples that are held out, and fits the best to all. `tried` gets what became of each. */
     result<head> search(const byol_search_options &options = make<byol_search_options>(),
@@ -1499,29 +1503,21 @@ public:
                         const search_progress &progress = search_progress(), const cancel &token = cancel(),
                         byol_fit_report *report = nullptr, std::vector<tried_penalty> *tried = nullptr)
     {
-        byol_error why = make<byol_error>();
-        byol_head raw_head = byol_head();
         const std::size_t most = options.penalties ? options.penalties_len : BYOL_SEARCH_PENALTIES;
         std::vector<double> found(4 * most);
         std::size_t count = 0;
-        detail::search_listener listener = detail::search_listener();
-        listener.progress = &progress;
-        const byol_status status =
-            byol_trainer_search(raw(), &fit_options, &options, progress ? detail::byol_hpp_search : nullptr, &listener,
-                                token.raw(), &raw_head, report, found.data(), found.size(), &count, &why);
-        head made(raw_head);
-#ifdef BYOL_HPP_EXCEPTIONS
-        if (listener.thrown)
-            std::rethrow_exception(listener.thrown);
-#endif
-        if (status != BYOL_OK)
-            return byol::error(why);
-        if (tried) {
+        result<head> best = head::listening(
+            progress, detail::byol_hpp_search,
+            [&](byol_search_callback hear, void *user, byol_head *out, byol_error *why) {
+                return byol_trainer_search(raw(), &fit_options, &options, hear, user, token.raw(), out, report, found.data(),
+                                           found.size(), &count, why);
+            });
+        if (best && tried) {
             tried->clear();
             for (std::size_t i = 0; i < count; i++)
                 tried->push_back(tried_penalty{found[4 * i], found[4 * i + 1], found[4 * i + 2], found[4 * i + 3]});
         }
-        return result<head>(std::move(made));
+        return best;
     }
     /** A head without fitting, from the mean of each class's examples. */
     result<head> imprint(float scale) const noexcept

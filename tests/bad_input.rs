@@ -9,7 +9,6 @@ use byol_model::dataset::{Dataset, Split};
 use byol_train::augment::{Draw, ViewsConfig};
 use byol_train::loader::{Loader, LoaderOptions};
 use std::path::Path;
-use std::process::Command;
 
 /// Runs `byol pretrain` for two steps by a run file that ends with `more`; what it said and whether it succeeded.
 fn pretrain(data: &Path, more: &str) -> (bool, String) {
@@ -17,14 +16,13 @@ fn pretrain(data: &Path, more: &str) -> (bool, String) {
     let file = folder.path().join("run.toml");
     let text = format!("steps = 2\nbatch_size = 4\nevaluation_epochs = 0.0\ndevice = \"cpu\"\n{more}");
     std::fs::write(&file, text).unwrap();
-    let done = Command::new(env!("CARGO_BIN_EXE_byol"))
+    let done = support::byol()
         .args(["pretrain", "--config"])
         .arg(&file)
         .args(["--encoder", "resnet18", "--width", "4", "--blocks", "1", "--image-size", "16", "--data"])
         .arg(data)
         .arg("--out")
         .arg(folder.path().join("run"))
-        .current_dir(support::root())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -57,7 +55,7 @@ fn settings_that_make_no_sense_are_named_with_their_value() {
 
 #[test]
 fn an_unknown_preset_is_answered_with_the_nearest_names() {
-    let done = Command::new(env!("CARGO_BIN_EXE_byol"))
+    let done = support::byol()
         .args(["pretrain", "--preset", "paper300", "--data", "nowhere", "--out", "nowhere"])
         .output()
         .unwrap();

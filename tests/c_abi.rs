@@ -177,7 +177,8 @@ fn every_struct_has_the_same_layout_in_c_and_in_rust() {
             struct_size, classes, dimension, converged, examples, l2, encoder_sha256, temperature
         }
         fit::byol_fit_options {
-            struct_size, max_iterations, l2, tolerance, threads, standardize, class_weights, sample_weights
+            struct_size, max_iterations, l2, tolerance, threads, standardize, class_weights, sample_weights,
+            class_weights_len
         }
         fit::byol_fit_report { struct_size, converged, iterations, passes, objective, gap, l2, seconds }
         evaluate::byol_metrics {

@@ -41,9 +41,9 @@ fn work(count: usize, bad: &[usize]) -> tempfile::TempDir {
 }
 
 fn command(folder: &Path, more: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_byol"));
+    let mut command = support::byol();
     command.args(["--json", "extract", "encoder.onnx", "--data", "list.txt"]).args(more.split_whitespace());
-    command.current_dir(folder).env("BYOL_ONNXRUNTIME", support::library());
+    command.current_dir(folder);
     command
 }
 

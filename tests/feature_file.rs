@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod support;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -16,16 +18,7 @@ use byol_serve::rows::Rows;
 use byol_serve::solver::{FitOptions, fit_rows};
 use half::f16;
 use ndarray::Array2;
-
-/// Uniform in -1 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-}
+use support::Random;
 
 fn labels(rows: usize) -> Vec<u32> {
     (0..rows).map(|row| (row * 7 % 3) as u32).collect()

@@ -7,21 +7,12 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use byol_serve::features::Features;
 use ndarray::Array2;
 use serde_json::Value;
-
-/// Uniform in -1 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-}
+use support::Random;
 
 /// Four overlapping classes; the seed draws other rows of the same classes.
 fn sample(rows: usize, seed: u64) -> Features {
@@ -32,11 +23,7 @@ fn sample(rows: usize, seed: u64) -> Features {
 }
 
 fn byol(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_byol"))
-        .args(arguments)
-        .env("BYOL_ONNXRUNTIME", support::library())
-        .output()
-        .unwrap()
+    support::byol().args(arguments).output().unwrap()
 }
 
 /// What a command that succeeds prints as JSON. Nothing else may be on standard output.

@@ -3,21 +3,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod support;
+
 use byol_model::Error;
 use byol_model::picture::{InputContract, Limits, Picture, PictureView, PixelFormat};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use std::io::{Cursor, Write};
 use std::time::{Duration, Instant};
+use support::status_kib;
 
 /// Of one decoder: 4 bytes for each of 10^6 pixels, and as much for what it keeps beside.
 const ROOM_KIB: u64 = 64 << 10;
 const LIMITS: Limits = Limits { max_pixels: 1_000_000, max_file_bytes: 256 << 20 };
-
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 /// Starts the peak anew, at what is resident now.
 fn forget_peak() {
@@ -27,9 +24,9 @@ fn forget_peak() {
 /// Decodes within the bounds, and gives what came of it.
 fn bounded(what: &str, bytes: &[u8]) -> Result<Picture, Error> {
     forget_peak();
-    let (before, began) = (peak_kib(), Instant::now());
+    let (before, began) = (status_kib("VmHWM"), Instant::now());
     let picture = Picture::decode(bytes, &LIMITS, what);
-    let (grown, took) = (peak_kib().saturating_sub(before), began.elapsed());
+    let (grown, took) = (status_kib("VmHWM").saturating_sub(before), began.elapsed());
     assert!(grown < ROOM_KIB, "{what}: {grown} KiB");
     assert!(took < Duration::from_secs(20), "{what}: {took:?}");
     if let Err(error) = &picture {
@@ -109,9 +106,9 @@ fn what_pictures_announce_or_unfold_to_does_not_decide_memory_or_time() {
     }
     // The measurement sees what it is to see.
     forget_peak();
-    let before = peak_kib();
+    let before = status_kib("VmHWM");
     std::hint::black_box(vec![1u8; 100 << 20]);
-    assert!(peak_kib() - before > 90 << 10, "the peak is not measured");
+    assert!(status_kib("VmHWM") - before > 90 << 10, "the peak is not measured");
 
     // Sizes that are announced: more than the limit, at most the limit with nothing behind.
     for (width, height) in [(65_535, 65_535), (1 << 20, 1 << 20), (u32::MAX >> 1, 2), (1, 1 << 30)] {

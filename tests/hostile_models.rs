@@ -4,6 +4,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod support;
+
 use byol_model::encoder::{EncoderConfig, Stem};
 use byol_model::onnx::{self, Export};
 use byol_model::picture::{InputContract, PictureView, PixelFormat};
@@ -17,10 +19,11 @@ use byol_serve::runtime::{Runtime, RuntimeOptions};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use support::status_kib;
 
 /// Pixels per side of every model here.
 const SIZE: usize = 4;
@@ -314,9 +317,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn runtime() -> std::sync::Arc<Runtime> {
-    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(".native/onnxruntime/lib"));
-    let library = if std::env::var_os("BYOL_ONNXRUNTIME").is_some() { None } else { library };
-    Runtime::open(&RuntimeOptions { library, threads: 1 }).expect("ONNX Runtime")
+    Runtime::open(&RuntimeOptions { library: Some(support::library()), threads: 1 }).expect("ONNX Runtime")
 }
 
 /// Opens a model and, if that goes well, extracts a picture within two seconds. The kind of what came of it.
@@ -343,12 +344,6 @@ fn tried(file: &[u8]) -> String {
             }
         }
     }
-}
-
-fn status_kib(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Runs the test `name` of this file in a process that may have 4 GiB of addresses, with arguments in the environment.

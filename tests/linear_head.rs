@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::PathBuf;
 
 use byol_serve::Error;
 use byol_serve::cancel::Cancel;
@@ -14,19 +16,10 @@ use byol_serve::knn::{KnnOptions, knn, neighbours};
 use byol_serve::path::fit_path;
 use byol_serve::solver::{FitOptions, fit};
 use ndarray::{Array1, Array2, array};
+use support::Random;
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/head").join(name)
-}
-
-/// A small generator, so that tests need no crate for it: uniform in -1 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
+    support::data("head").join(name)
 }
 
 /// Overlapping classes of correlated features.

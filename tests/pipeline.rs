@@ -10,12 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn byol<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_byol"))
-        .args(arguments)
-        .env("BYOL_ONNXRUNTIME", support::library())
-        .current_dir(support::root())
-        .output()
-        .unwrap()
+    support::byol().args(arguments).output().unwrap()
 }
 
 /// Runs a command line that must succeed, and reads its JSON.
@@ -131,12 +126,7 @@ fn the_commands_of_the_readme_run() {
         let short = "--epochs 2 --batch-size 4 --image-size 32 --width 8";
         let line = line.replace("--data photos/", &format!("--data photos/ {short}"));
         let words = line.split('#').next().unwrap().split_whitespace().skip(1);
-        let done = Command::new(env!("CARGO_BIN_EXE_byol"))
-            .args(words)
-            .env("BYOL_ONNXRUNTIME", support::library())
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
+        let done = support::byol().args(words).current_dir(folder.path()).output().unwrap();
         assert!(done.status.success(), "{line}\n{}", String::from_utf8_lossy(&done.stderr));
     }
     assert!(at("head.safetensors").exists());
@@ -218,9 +208,8 @@ fn a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_encoder() {
     let folder = tempfile::tempdir().unwrap();
     let d = folder.path().display();
     json(&format!("pretrain {SHORT} --out {d}/whole"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_byol"))
+    let mut child = support::byol()
         .args(format!("-q pretrain {SHORT} --out {d}/parts").split_whitespace())
-        .current_dir(support::root())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

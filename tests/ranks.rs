@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use byol_model::weights::Weights;
 use byol_train::metrics;
 use std::net::TcpListener;
@@ -48,8 +50,8 @@ fn byol(folder: &Path, more: &[&str]) -> Command {
     if !file.exists() {
         std::fs::write(&file, RUN).unwrap();
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_byol"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["pretrain", "--config"]).arg(file);
+    let mut command = support::byol();
+    command.args(["pretrain", "--config"]).arg(file);
     command.arg("--out").arg(folder).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -337,12 +339,12 @@ fn lose(victim: usize, how: &str, said: &str) {
     signal(&ranks[victim], how);
     let began = Instant::now();
     let lost = ranks.remove(victim);
-    let outputs = outputs(ranks);
+    let others = outputs(ranks);
     let took = began.elapsed();
     signal(&lost, "KILL");
     let lost = lost.wait_with_output().unwrap();
     assert!(took < Duration::from_secs(3 + 5), "{how}: the others took {took:?}");
-    for output in &outputs {
+    for output in &others {
         assert_eq!(output.status.code(), Some(1), "{}", text(output));
         assert!(text(output).contains(said), "{how}: {}", text(output));
     }
@@ -357,13 +359,9 @@ fn lose(victim: usize, how: &str, said: &str) {
     }
     // Asked politely, all save and end together.
     signal(&resumed[1], "TERM");
-    for output in outputs_of(resumed) {
+    for output in outputs(resumed) {
         assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     }
-}
-
-fn outputs_of(children: Vec<Child>) -> Vec<Output> {
-    outputs(children)
 }
 
 #[test]

@@ -1,15 +1,10 @@
 #!/bin/sh
-# Ranks as a stock torchrun launches them, ranks whose network is cut, and the simulation of many more. The environment with PyTorch is the one of
-# own_encoder.sh, made in target/python-timm when its requirements change. Needs root, for network namespaces.
+# Ranks as a stock torchrun launches them, ranks whose network is cut, and the simulation of many more. The environment
+# with PyTorch is the one of own_encoder.sh. Needs root, for network namespaces.
 set -eu
 cd "$(dirname "$0")/.."
 python=target/python-timm out=target/ranks byol=$PWD/target/release/byol
-if ! cmp -s tests/own_encoder.txt "$python/installed.txt"; then
-    rm -rf "$python"
-    python3 -m venv "$python"
-    "$python/bin/python" -m pip install -q --disable-pip-version-check -r tests/own_encoder.txt
-    cp tests/own_encoder.txt "$python/installed.txt"
-fi
+sh tests/own_encoder.sh --environment
 rm -rf "$out"
 mkdir -p "$out"
 echo '--- what docs/scale.md says, simulated'

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use byol_model::encoder::{EncoderConfig, Stem};
 use byol_train::byol::{Byol, Options, Predefined};
 use byol_train::tch::{self, Device, Kind, Tensor};
@@ -43,9 +45,7 @@ fn gradients_and_running_statistics_are_equal_to_the_bit() {
 /// Peak of the resident memory since the last call, in bytes.
 #[cfg(target_os = "linux")]
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let kib = support::status_kib("VmHWM");
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     kib << 10
 }

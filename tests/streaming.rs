@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use byol_model::dataset::{Dataset, Split};
 use byol_train::augment::ViewsConfig;
 use byol_train::loader::{Batch, Loader, LoaderOptions};
 use std::path::Path;
+use support::status_kib;
 
 const SHARDS: usize = 40;
 const IN_SHARD: usize = 2500;
@@ -73,12 +76,6 @@ fn numbers(batch: &Batch) -> Vec<u32> {
     batch.first.chunks_exact(3 * size).map(one).collect()
 }
 
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn a_hundred_thousand_pictures_come_once_an_epoch_in_bounded_memory_and_from_the_middle() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,7 +83,7 @@ fn a_hundred_thousand_pictures_come_once_an_epoch_in_bounded_memory_and_from_the
     let on_disk: u64 = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     let data = Dataset::open(folder.path(), Split::Train).unwrap();
     assert_eq!(data.len(), PICTURES);
-    let before = peak_bytes();
+    let before = status_kib("VmHWM") << 10;
 
     let mut loaders: Vec<Loader> = (0..RANKS).map(|rank| loader(&data, rank)).collect();
     let mut seen = vec![0u8; PICTURES];
@@ -111,7 +108,7 @@ fn a_hundred_thousand_pictures_come_once_an_epoch_in_bounded_memory_and_from_the
     assert_eq!(second_epoch.len(), 3 * BATCH);
 
     // Two windows of encoded pictures for all ranks together are 8% of the data; batches ahead, a canvas, the order.
-    let grown = peak_bytes() - before;
+    let grown = (status_kib("VmHWM") << 10) - before;
     println!("{} MB on disk, {} MB of memory for {RANKS} ranks", on_disk >> 20, grown >> 20);
     assert!(grown < on_disk / 4, "{} MB for {} MB on disk", grown >> 20, on_disk >> 20);
 

@@ -13,17 +13,11 @@ use byol_train::tch::Device;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 const SAMPLE: &str = "examples/data/fashion-mnist";
 
 fn byol(line: &str) -> (bool, String, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_byol"))
-        .args(line.split_whitespace())
-        .env("BYOL_ONNXRUNTIME", support::library())
-        .current_dir(support::root())
-        .output()
-        .unwrap();
+    let done = support::byol().args(line.split_whitespace()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (done.status.success(), text(&done.stdout), text(&done.stderr))
 }

@@ -65,6 +65,7 @@ func BenchmarkPredictOne(b *testing.B) {
 
 // The least that a call through cgo costs here.
 func BenchmarkLiveHandles(b *testing.B) {
+	b.ReportAllocs()
 	for b.Loop() {
 		LiveHandles(KindHead)
 	}

@@ -6,6 +6,7 @@ package byol
 import "C"
 
 import (
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -133,6 +134,24 @@ func readText(read func(buffer *C.char, capacity C.size_t, needed *C.size_t, e *
 			return "", err
 		}
 	}
+}
+
+// readBytes reads bytes that libbyol writes into a buffer of the caller's, after it has told how many.
+func readBytes(read func(buffer *C.uint8_t, capacity C.size_t, needed *C.size_t, e *C.byol_error) C.byol_status) ([]byte, error) {
+	var needed C.size_t
+	c := begin()
+	if err := c.end(read(nil, 0, &needed, &c.err)); err != nil {
+		return nil, err
+	}
+	if uint64(needed) > math.MaxInt {
+		return nil, fail(ErrNoMemory, "%d bytes", uint64(needed))
+	}
+	data := make([]byte, needed)
+	c = begin()
+	if err := c.end(read((*C.uint8_t)(unsafe.SliceData(data)), needed, &needed, &c.err)); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // floats and labels32 give C a slice that is an argument itself, which cgo keeps in place during the call.

@@ -15,7 +15,6 @@ import (
 // number of goroutines may share it.
 type Features struct {
 	handle
-	dimension int
 }
 
 // FeaturesInfo is what a container holds.
@@ -57,7 +56,7 @@ func createFeatures(encoder C.byol_encoder, dimension C.uint32_t) (*Features, er
 	if err := c.end(C.byol_features_create(encoder, dimension, &id, &c.err)); err != nil {
 		return nil, err
 	}
-	return newFeatures(id)
+	return newFeatures(id), nil
 }
 
 // LoadFeatures reads a container from a file that [Features.Save] or the command wrote, or any two-dimensional ".npy" of
@@ -75,19 +74,13 @@ func LoadFeatures(path string) (*Features, error) {
 	if err := c.end(C.byol_features_load(name, &id, &c.err)); err != nil {
 		return nil, err
 	}
-	return newFeatures(id)
+	return newFeatures(id), nil
 }
 
-func newFeatures(id C.byol_features) (*Features, error) {
+func newFeatures(id C.byol_features) *Features {
 	f := new(Features)
 	f.open(uint64(id.id), closeFeatures)
-	info, err := f.Info()
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	f.dimension = info.Dimension
-	return f, nil
+	return f
 }
 
 func closeFeatures(id uint64) {
@@ -187,10 +180,11 @@ func (f *Features) Rows(first, count int) (Matrix, error) {
 	if err != nil {
 		return Matrix{}, err
 	}
-	if err := f.has(first, count); err != nil {
+	info, err := f.has(first, count)
+	if err != nil {
 		return Matrix{}, err
 	}
-	rows := Matrix{Data: make([]float32, count*f.dimension), Rows: count, Columns: f.dimension}
+	rows := Matrix{Data: make([]float32, count*info.Dimension), Rows: count, Columns: info.Dimension}
 	if count == 0 {
 		return rows, nil
 	}
@@ -210,7 +204,7 @@ func (f *Features) Labels(first, count int) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.has(first, count); err != nil {
+	if _, err := f.has(first, count); err != nil {
 		return nil, err
 	}
 	labels := make([]uint32, count)
@@ -226,16 +220,13 @@ func (f *Features) Labels(first, count int) ([]uint32, error) {
 	return labels, nil
 }
 
-// has refuses rows that are not there before room is made for them.
-func (f *Features) has(first, count int) error {
+// has refuses rows that are not there before room is made for them, and tells what the container holds.
+func (f *Features) has(first, count int) (FeaturesInfo, error) {
 	info, err := f.Info()
-	if err != nil {
-		return err
+	if err == nil && (first < 0 || count < 0 || first > info.Rows || count > info.Rows-first) {
+		err = fail(ErrNotFound, "%d rows from %d on, of %d", count, first, info.Rows)
 	}
-	if first < 0 || count < 0 || first > info.Rows || count > info.Rows-first {
-		return fail(ErrNotFound, "%d rows from %d on, of %d", count, first, info.Rows)
-	}
-	return nil
+	return info, err
 }
 
 // Name is the name of a row, or [ErrNotFound].

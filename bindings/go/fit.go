@@ -60,27 +60,31 @@ type FitReport struct {
 	Duration   time.Duration // wall time
 }
 
-// A fitListener is what one Fit lends to libbyol.
-type fitListener struct {
-	progress func(FitProgress) error
+// A listener is what one fit or search lends to libbyol.
+type listener[Progress any] struct {
+	progress func(Progress) error
 	err      error
 	panicked any
 }
 
-//export byolGoProgress
-func byolGoProgress(user C.uintptr_t, iteration C.uint64_t, objective, gap C.double) (stop C.int32_t) {
-	listener := cgo.Handle(user).Value().(*fitListener)
+// hear tells a listener, which C knows by a number, and says whether to stop.
+func hear[Progress any](user C.uintptr_t, progress Progress) (stop C.int32_t) {
+	l := cgo.Handle(user).Value().(*listener[Progress])
 	// A panic must not unwind through C: it stops the fit, and goes on when C has returned.
 	defer func() {
-		if listener.panicked = recover(); listener.panicked != nil {
+		if l.panicked = recover(); l.panicked != nil {
 			stop = 1
 		}
 	}()
-	listener.err = listener.progress(FitProgress{int(iteration), float64(objective), float64(gap)})
-	if listener.err != nil {
+	if l.err = l.progress(progress); l.err != nil {
 		return 1
 	}
 	return 0
+}
+
+//export byolGoProgress
+func byolGoProgress(user C.uintptr_t, iteration C.uint64_t, objective, gap C.double) C.int32_t {
+	return hear(user, FitProgress{int(iteration), float64(objective), float64(gap)})
 }
 
 // Fit fits a head to features and their labels, one per row, counted from 0. The same input gives the same head.
@@ -128,7 +132,7 @@ func fit(ctx context.Context, start C.byol_head, features Matrix, labels []uint3
 		}
 	}
 	c := begin()
-	o, err := options.c(c, features.Rows, classes)
+	o, err := options.c(c, features.Rows)
 	if err != nil {
 		return nil, none, c.failed(err)
 	}
@@ -140,7 +144,7 @@ func fit(ctx context.Context, start C.byol_head, features Matrix, labels []uint3
 	if err != nil {
 		return nil, none, c.failed(err)
 	}
-	head, report, err := options.run(ctx, c, func(f fitCall) C.byol_status {
+	head, report, err := run(ctx, c, options.Progress, func(f fitCall) C.byol_status {
 		return C.byol_go_head_fit(start, floats(features.Data), C.size_t(features.Rows), C.size_t(features.Columns),
 			C.size_t(features.Stride), labels32(labels), names, count, encoder, &o, f.user, f.token, f.head, f.report, &c.err)
 	})
@@ -148,7 +152,7 @@ func fit(ctx context.Context, start C.byol_head, features Matrix, labels []uint3
 	return head, report, err
 }
 
-// A fitCall is what a fit gives to C beside its examples.
+// A fitCall is what a fit or search gives to C beside its examples.
 type fitCall struct {
 	user   C.uintptr_t
 	token  C.byol_cancel
@@ -156,27 +160,28 @@ type fitCall struct {
 	report *C.byol_fit_report
 }
 
-// run does what all fits share: the context, the progress, the head and its report. It ends the call.
-func (o *FitOptions) run(ctx context.Context, c *call, fit func(fitCall) C.byol_status) (*Head, FitReport, error) {
+// run does what all fits and searches share: the context, the progress, the head and its report. It ends the call.
+func run[Progress any](ctx context.Context, c *call, progress func(Progress) error,
+	fit func(fitCall) C.byol_status) (*Head, FitReport, error) {
 	w, err := watch(ctx)
 	if err != nil {
 		return nil, FitReport{}, c.failed(err)
 	}
-	listener := fitListener{progress: o.Progress}
+	l := listener[Progress]{progress: progress}
 	f := fitCall{token: w.token, head: new(C.byol_head), report: new(C.byol_fit_report)}
 	f.report.struct_size = C.sizeof_byol_fit_report
-	if o.Progress != nil {
-		user := cgo.NewHandle(&listener)
+	if progress != nil {
+		user := cgo.NewHandle(&l)
 		defer user.Delete()
 		f.user = C.uintptr_t(user)
 	}
 	err = w.end(c.end(fit(f)))
-	if listener.panicked != nil {
-		panic(listener.panicked)
+	if l.panicked != nil {
+		panic(l.panicked)
 	}
 	if err != nil {
-		if failure := err.(*Error); listener.err != nil && failure.Code == ErrCancelled {
-			failure.cause = listener.err
+		if failure := err.(*Error); l.err != nil && failure.Code == ErrCancelled {
+			failure.cause = l.err
 		}
 		return nil, FitReport{}, err
 	}
@@ -196,7 +201,7 @@ func reportOf(report *C.byol_fit_report) FitReport {
 }
 
 // c gives the options as C reads them, for the length of a call.
-func (o *FitOptions) c(c *call, rows, classes int) (C.byol_fit_options, error) {
+func (o *FitOptions) c(c *call, rows int) (C.byol_fit_options, error) {
 	var options C.byol_fit_options
 	C.byol_fit_options_init(&options, C.sizeof_byol_fit_options)
 	var err error
@@ -221,13 +226,12 @@ func (o *FitOptions) c(c *call, rows, classes int) (C.byol_fit_options, error) {
 		options.standardize = 1
 	}
 	if o.ClassWeights != nil {
-		if len(o.ClassWeights) != classes {
-			return options, fail(ErrShape, "%d ClassWeights for %d classes", len(o.ClassWeights), classes)
+		// To libbyol, which counts the classes, no number of weights would be an unknown one.
+		if len(o.ClassWeights) == 0 {
+			return options, fail(ErrShape, "ClassWeights is empty")
 		}
-		if classes > 0 {
-			c.pins.Pin(&o.ClassWeights[0])
-			options.class_weights = floats(o.ClassWeights)
-		}
+		c.pins.Pin(&o.ClassWeights[0])
+		options.class_weights, options.class_weights_len = floats(o.ClassWeights), C.size_t(len(o.ClassWeights))
 	}
 	if o.SampleWeights != nil {
 		if len(o.SampleWeights) != rows {

@@ -157,7 +157,7 @@ func FuzzLoadFeatures(f *testing.F) {
 	for _, name := range []string{"seed.safetensors", "seed.npy"} {
 		path := filepath.Join(f.TempDir(), name)
 		if err := features.Save(path); err != nil {
-			continue
+			f.Fatal(err)
 		}
 		addFiles(f, path)
 	}

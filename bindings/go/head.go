@@ -11,7 +11,6 @@ import (
 	"io"
 	"math"
 	"runtime"
-	"unsafe"
 )
 
 // NoLabel is the label of a picture that could not be classified.
@@ -191,17 +190,9 @@ func (h *Head) MarshalBinary() ([]byte, error) {
 		return nil, err
 	}
 	defer runtime.KeepAlive(h)
-	var needed C.size_t
-	c := begin()
-	if err := c.end(C.byol_head_save_bytes(id, nil, 0, &needed, &c.err)); err != nil {
-		return nil, err
-	}
-	data := make([]byte, needed)
-	c = begin()
-	if err := c.end(C.byol_head_save_bytes(id, (*C.uint8_t)(unsafe.SliceData(data)), needed, &needed, &c.err)); err != nil {
-		return nil, err
-	}
-	return data, nil
+	return readBytes(func(buffer *C.uint8_t, capacity C.size_t, needed *C.size_t, failure *C.byol_error) C.byol_status {
+		return C.byol_head_save_bytes(id, buffer, capacity, needed, failure)
+	})
 }
 
 // WriteTo writes the bytes of the head's file; with it a Head is an [io.WriterTo].

@@ -9,7 +9,6 @@ import (
 	"context"
 	"image"
 	"runtime"
-	"runtime/cgo"
 	"unsafe"
 )
 
@@ -316,7 +315,7 @@ func (t *Trainer) Features() (*Features, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFeatures(copied)
+	return newFeatures(copied), nil
 }
 
 // Remove removes examples by their numbers, all or none.
@@ -363,25 +362,21 @@ func (t *Trainer) fit(ctx context.Context, options *FitOptions, again C.int) (*H
 		options = &FitOptions{}
 	}
 	c := begin()
-	o, err := t.options(c, options)
+	o, err := options.trainer(c)
 	if err != nil {
 		return nil, FitReport{}, c.failed(err)
 	}
-	head, report, err := options.run(ctx, c, func(w fitCall) C.byol_status {
-		return C.byol_go_trainer_fit(id, again, &o, w.user, w.token, w.head, w.report, &c.err)
+	head, report, err := run(ctx, c, options.Progress, func(f fitCall) C.byol_status {
+		return C.byol_go_trainer_fit(id, again, &o, f.user, f.token, f.head, f.report, &c.err)
 	})
 	runtime.KeepAlive(t)
 	return head, report, err
 }
 
-func (t *Trainer) options(c *call, options *FitOptions) (C.byol_fit_options, error) {
-	plain := *options
-	plain.SampleWeights = nil
-	info, err := t.Info()
-	if err != nil {
-		return C.byol_fit_options{}, err
-	}
-	return plain.c(c, 0, info.Classes)
+// trainer gives the options as C reads them for a trainer, which takes no weights of rows.
+func (o FitOptions) trainer(c *call) (C.byol_fit_options, error) {
+	o.SampleWeights = nil
+	return o.c(c, 0)
 }
 
 // SearchOptions say how to search for a penalty. The zero value judges thirteen penalties from 1 to 1e-6 on a fifth of
@@ -413,41 +408,15 @@ type Penalty struct {
 	LogLoss   float64 // mean cross-entropy of those held out
 }
 
-// A searchListener is what one Search lends to libbyol.
-type searchListener struct {
-	progress func(Penalty) error
-	err      error
-	panicked any
-}
-
 //export byolGoSearch
-func byolGoSearch(user C.uintptr_t, l2, accuracy, logLoss C.double) (stop C.int32_t) {
-	listener := cgo.Handle(user).Value().(*searchListener)
-	// A panic must not unwind through C: it stops the search, and goes on when C has returned.
-	defer func() {
-		if listener.panicked = recover(); listener.panicked != nil {
-			stop = 1
-		}
-	}()
-	listener.err = listener.progress(Penalty{L2: float64(l2), Accuracy: float64(accuracy), LogLoss: float64(logLoss)})
-	if listener.err != nil {
-		return 1
-	}
-	return 0
+func byolGoSearch(user C.uintptr_t, l2, accuracy, logLoss C.double) C.int32_t {
+	return hear(user, Penalty{L2: float64(l2), Accuracy: float64(accuracy), LogLoss: float64(logLoss)})
 }
 
 // Search tries penalties, judges each on examples that are held out, and fits a head with the best to all examples: the
 // highest accuracy, then the lowest loss, then the strongest penalty, which FitReport.L2 tells. The penalties that were
 // tried come strongest first.
 func (t *Trainer) Search(ctx context.Context, options *SearchOptions) (*Head, FitReport, []Penalty, error) {
-	head, report, tried, err := t.search(ctx, options)
-	if err != nil {
-		return nil, FitReport{}, nil, err
-	}
-	return head, report, tried, nil
-}
-
-func (t *Trainer) search(ctx context.Context, options *SearchOptions) (*Head, FitReport, []Penalty, error) {
 	var none FitReport
 	id, err := t.c()
 	if err != nil {
@@ -480,41 +449,22 @@ func (t *Trainer) search(ctx context.Context, options *SearchOptions) (*Head, Fi
 		s.penalties, s.penalties_len = (*C.double)(&options.Penalties[0]), C.size_t(len(options.Penalties))
 		most = len(options.Penalties)
 	}
-	plain := options.Fit
-	plain.Progress = nil
-	o, err := t.options(c, &plain)
+	o, err := options.Fit.trainer(c)
 	if err != nil {
 		return nil, none, nil, c.failed(err)
-	}
-	w, err := watch(ctx)
-	if err != nil {
-		return nil, none, nil, c.failed(err)
-	}
-	listener := searchListener{progress: options.Progress}
-	var user cgo.Handle
-	if options.Progress != nil {
-		user = cgo.NewHandle(&listener)
-		defer user.Delete()
 	}
 	tried := make([]Penalty, most)
 	var count C.size_t
-	var head C.byol_head
-	report := C.byol_fit_report{struct_size: C.sizeof_byol_fit_report}
-	err = w.end(c.end(C.byol_go_trainer_search(id, &o, &s, C.uintptr_t(user), w.token, &head, &report,
-		(*C.double)(unsafe.Pointer(unsafe.SliceData(tried))), C.size_t(4*most), &count, &c.err)))
+	head, report, err := run(ctx, c, options.Progress, func(f fitCall) C.byol_status {
+		return C.byol_go_trainer_search(id, &o, &s, f.user, f.token, f.head, f.report,
+			(*C.double)(unsafe.Pointer(unsafe.SliceData(tried))), C.size_t(4*most), &count, &c.err)
+	})
 	runtime.KeepAlive(t)
 	runtime.KeepAlive(options)
-	if listener.panicked != nil {
-		panic(listener.panicked)
-	}
 	if err != nil {
-		if failure := err.(*Error); listener.err != nil && failure.Code == ErrCancelled {
-			failure.cause = listener.err
-		}
 		return nil, none, nil, err
 	}
-	made, err := newHead(head)
-	return made, reportOf(&report), tried[:count], err
+	return head, report, tried[:count], nil
 }
 
 // Imprint makes a head without fitting: every class's weights are the mean of its examples, each scaled to length 1,

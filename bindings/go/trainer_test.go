@@ -126,6 +126,45 @@ func TestATrainerFitsWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestClassesWeighAsManyAsThereAre(t *testing.T) {
+	ctx := t.Context()
+	features := Matrix{Data: []float32{1, 2, 2, 1, 3, 5, 5, 4}, Rows: 4, Columns: 2}
+	labels := []uint32{0, 0, 1, 1}
+	trainer := must(NewTrainerOf(2))(t)
+	for _, name := range []string{"a", "b"} {
+		must(trainer.AddClass(name))(t)
+	}
+	must(trainer.Add(features, labels))(t)
+	weighted := &FitOptions{ClassWeights: []float32{1, 3}}
+	direct, _, err := Fit(ctx, features, labels, weighted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, err := trainer.Fit(ctx, weighted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, _, err := trainer.Fit(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	predict := func(h *Head) []float32 { return must(h.Predict(features))(t).Probabilities.Data }
+	if !slices.Equal(predict(head), predict(direct)) || slices.Equal(predict(head), predict(plain)) {
+		t.Error(predict(head), predict(direct), predict(plain))
+	}
+	for _, weights := range [][]float32{{}, {1}, {1, 1, 1}} {
+		wrong := FitOptions{ClassWeights: weights}
+		_, _, err := Fit(ctx, features, labels, &wrong)
+		expect(t, ErrShape, err)
+		_, _, err = trainer.Fit(ctx, &wrong)
+		expect(t, ErrShape, err)
+		_, _, err = trainer.Refit(ctx, &wrong)
+		expect(t, ErrShape, err)
+		_, _, _, err = trainer.Search(ctx, &SearchOptions{Fit: wrong})
+		expect(t, ErrShape, err)
+	}
+}
+
 func TestATrainerTakesPicturesOfEveryKind(t *testing.T) {
 	ctx, e := t.Context(), open(t)
 	trainer := teach(t, e)
@@ -227,7 +266,7 @@ func TestAContainerKeepsAndFinds(t *testing.T) {
 
 func TestPackedFeatures(t *testing.T) {
 	ctx, e := t.Context(), open(t)
-	images, labels := bands(count)
+	images, _ := bands(count)
 	features := must(e.Extract(ctx, images, nil))(t)
 	for _, packing := range []Packing{PackFloat16, PackInt8} {
 		packed := must(Pack(features, packing))(t)
@@ -255,7 +294,6 @@ func TestPackedFeatures(t *testing.T) {
 	if statuses[0] != OK || statuses[1] == OK {
 		t.Error(statuses)
 	}
-	_ = labels
 }
 
 func TestWhatAHeadCanBecome(t *testing.T) {

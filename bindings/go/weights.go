@@ -6,9 +6,7 @@ package byol
 import "C"
 
 import (
-	"math"
 	"runtime"
-	"unsafe"
 )
 
 // HeadOptions say what a head made of weights is.
@@ -177,21 +175,9 @@ func (h *Head) ONNX(encoder *Source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var needed C.size_t
-	c := begin()
-	if err := c.end(C.byol_head_export_onnx_bytes(id, source, nil, 0, &needed, &c.err)); err != nil {
-		return nil, err
-	}
-	if uint64(needed) > math.MaxInt {
-		return nil, fail(ErrNoMemory, "%d bytes", uint64(needed))
-	}
-	data := make([]byte, needed)
-	c = begin()
-	err = c.end(C.byol_head_export_onnx_bytes(id, source, (*C.uint8_t)(unsafe.SliceData(data)), needed, &needed, &c.err))
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
+	return readBytes(func(buffer *C.uint8_t, capacity C.size_t, needed *C.size_t, failure *C.byol_error) C.byol_status {
+		return C.byol_head_export_onnx_bytes(id, source, buffer, capacity, needed, failure)
+	})
 }
 
 // ExportONNX writes what [Head.ONNX] gives to a file, whole or not at all.

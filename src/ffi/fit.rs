@@ -39,6 +39,9 @@ pub struct byol_fit_options {
     pub class_weights: *const f32,
     /// One weight per row, at least 0, or NULL.
     pub sample_weights: *const f32,
+    /// Number of floats at class_weights; another number than that of the classes is refused with SHAPE. 0 (default) takes
+    /// one per class for granted, which is only safe where no other thread adds classes.
+    pub class_weights_len: usize,
 }
 
 impl Default for byol_fit_options {
@@ -53,6 +56,7 @@ impl Default for byol_fit_options {
             standardize: 0,
             class_weights: std::ptr::null(),
             sample_weights: std::ptr::null(),
+            class_weights_len: 0,
         }
     }
 }
@@ -342,13 +346,21 @@ pub(crate) unsafe fn read_options(options: *const byol_fit_options, classes: u32
         if options.standardize > 1 {
             return Err(Fault::argument(format_args!("options.standardize is {}, not 0 or 1", options.standardize)));
         }
+        let classes = classes as usize;
+        let found = options.class_weights_len;
+        if found != 0 && options.class_weights.is_null() {
+            return Err(Fault::null("options.class_weights"));
+        }
+        if found != 0 && found != classes {
+            return Err(Error::DimensionMismatch { what: "class weights", expected: classes, found }.into());
+        }
         Ok(FitOptions {
             l2: options.l2,
             tolerance: options.tolerance,
             max_iterations: options.max_iterations as usize,
             threads: options.threads as usize,
             standardize: options.standardize == 1,
-            class_weights: weights(options.class_weights, classes as usize, "options.class_weights")?,
+            class_weights: weights(options.class_weights, classes, "options.class_weights")?,
             sample_weights: weights(options.sample_weights, rows, "options.sample_weights")?,
             ..FitOptions::default()
         })

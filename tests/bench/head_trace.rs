@@ -1,7 +1,8 @@
-//! One fit of the linear head on one thread, and where it stood after every iteration: what tests/bench/head_scikit.py
-//! holds against scikit-learn.
+//! One fit of the linear head on one thread, and where it stood after every iteration: how soon it was at an objective that
+//! another solver reached.
 //!
-//! usage: head_trace FEATURES.npy LABELS.npy L2_TIMES_ROWS
+//! usage: cargo bench --bench head_trace -- FEATURES.npy LABELS.npy L2_TIMES_ROWS
+//!
 //! Prints a line of JSON per iteration (`cpu` seconds since the fit began, `objective`, `gap`), and one for the end. CPU
 //! seconds are those of this thread as Linux counts them, waiting for a core not among them.
 

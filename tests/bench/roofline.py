@@ -74,10 +74,10 @@ def main():
         moved = 2 * 4 * maps * (19 + 7)
         learned = summary["parameters"] + head
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([given.byol, "-q", "--json", "pretrain", "--data", given.data, *encoder, "--batch-size", str(batch),
-                                   "--views", "small-image", "--steps", str(steps), "--device", "cpu", "--evaluation-epochs", "0",
-                                   "--precision", given.precision, "--checkpoint-epochs", "0", "--on-collapse", "warn", "--profile",
-                                   f"{folder}/trace.json", "--out", f"{folder}/run"], capture_output=True, text=True, check=True)
+            subprocess.run([given.byol, "-q", "--json", "pretrain", "--data", given.data, *encoder, "--batch-size", str(batch),
+                            "--views", "small-image", "--steps", str(steps), "--device", "cpu", "--evaluation-epochs", "0",
+                            "--precision", given.precision, "--checkpoint-epochs", "0", "--on-collapse", "warn", "--profile",
+                            f"{folder}/trace.json", "--out", f"{folder}/run"], capture_output=True, text=True, check=True)
             lines = [json.loads(line) for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
             spans = json.loads(Path(f"{folder}/trace.json").read_text())["traceEvents"]
         ended = [line["step"] * batch / line["images_per_second"] for line in lines if "loss" in line]
@@ -91,7 +91,6 @@ def main():
             if span["ph"] == "X":
                 totals[span["name"]] = totals.get(span["name"], 0) + span["dur"] / 1e3
         tables.append((name, steps * batch, totals))
-        del done
     for name, pictures, totals in tables:
         parts = sorted(totals.items(), key=lambda part: -part[1])
         print(f"\n{name}, ms a picture, summed over threads: " + ", ".join(f"{part} {ms / pictures:.2f}" for part, ms in parts if ms / pictures > 0.005))

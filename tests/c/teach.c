@@ -311,6 +311,7 @@ static void heads(byol_head head, byol_encoder encoder, const char *model, const
 static void trainers(byol_encoder encoder, byol_encoder other, const char *model, const char *folder)
 {
     static const char *const names[CLASSES] = {"top", "upper", "lower", "bottom"};
+    static const float weights[CLASSES] = {4, 1, 1, 0.25f};
     byol_trainer trainer = {0}, second = {0};
     byol_trainer_info info = BYOL_TRAINER_INFO_INIT;
     byol_fit_options fit = BYOL_FIT_OPTIONS_INIT;
@@ -409,6 +410,33 @@ static void trainers(byol_encoder encoder, byol_encoder other, const char *model
     EXPECT(BYOL_E_INVALID_ARG, byol_trainer_search(second, &fit, &search, NULL, NULL, never, &head, NULL, NULL, 0, NULL, E));
     search.folds = COUNT;
     EXPECT(BYOL_E_INVALID_ARG, byol_trainer_search(second, &fit, &search, NULL, NULL, never, &head, NULL, NULL, 0, NULL, E));
+
+    /* Weights of classes: as many as there are classes, where their number is told; without it they are trusted. */
+    fit.class_weights = weights, fit.class_weights_len = CLASSES;
+    MUST(byol_trainer_fit(second, &fit, NULL, NULL, never, &head, NULL, E));
+    CHECK(apart(whole, head) > 1e-3);
+    fit.class_weights_len = 0;
+    MUST(byol_trainer_fit(second, &fit, NULL, NULL, never, &refitted, NULL, E));
+    CHECK(apart(head, refitted) == 0);
+    byol_head_close(head, NULL), byol_head_close(refitted, NULL);
+    for (fit.class_weights_len = 1; fit.class_weights_len <= CLASSES + 1; fit.class_weights_len++) {
+        if (fit.class_weights_len == CLASSES)
+            continue;
+        EXPECT(BYOL_E_SHAPE, byol_trainer_fit(second, &fit, NULL, NULL, never, &head, NULL, E));
+        EXPECT(BYOL_E_SHAPE, byol_trainer_refit(second, &fit, NULL, NULL, never, &head, NULL, E));
+        EXPECT(BYOL_E_SHAPE, byol_trainer_search(second, &fit, NULL, NULL, NULL, never, &head, NULL, NULL, 0, NULL, E));
+        EXPECT(BYOL_E_SHAPE, byol_head_fit(features, COUNT, dimension, 0, set.labels, names, CLASSES, encoder, &fit, NULL, NULL,
+                                           never, &head, NULL, E));
+    }
+    /* A program of before that field has other memory there. */
+    fit.struct_size = (uint32_t)offsetof(byol_fit_options, class_weights_len);
+    MUST(byol_trainer_fit(second, &fit, NULL, NULL, never, &head, NULL, E));
+    byol_head_close(head, NULL);
+    fit.struct_size = (uint32_t)sizeof fit;
+    fit.class_weights = NULL;
+    EXPECT(BYOL_E_NULL_POINTER, byol_trainer_fit(second, &fit, NULL, NULL, never, &head, NULL, E));
+    fit.class_weights_len = 0;
+
     fit.sample_weights = features;
     EXPECT(BYOL_E_INVALID_ARG, byol_trainer_fit(second, &fit, NULL, NULL, never, &head, NULL, E));
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -254,6 +255,17 @@ static int run(const std::string &file, const std::string &other_file, const std
               BYOL_E_IO);
 #endif
         CHECK(byol::inspect(byol::source::file(file).allow_external_data()).has_value());
+        /* A function's bytes come once, though two calls of byol.h make the model. */
+        std::ifstream model(file, std::ios::binary);
+        const auto stream = [&](byol::span<std::uint8_t> room) {
+            model.read(reinterpret_cast<char *>(room.data()), static_cast<std::streamsize>(room.size()));
+            return static_cast<std::int64_t>(model.gcount());
+        };
+        auto streamed = fitted->onnx(byol::source::reader(stream));
+        MUST(streamed);
+        CHECK(*streamed == *merged);
+        CHECK(fitted->onnx(byol::source::reader([](byol::span<std::uint8_t>) -> std::int64_t { return -1; })).code() ==
+              BYOL_E_IO);
     }
     CHECK(byol::probe(byol::span<const std::uint8_t>()).code() == BYOL_E_IMAGE_DECODE);
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes libbyol: five targets side by side, BYOL_FUZZ_SECONDS (60) of wall time each, from the committed corpus. A crash,
-# a leak, a broken promise, 10 seconds on one input or 2 GiB fail, and leave the input in target/fuzz.
+# a leak, a broken promise, 30 seconds on one input or 2 GiB fail, and leave the input in target/fuzz.
 #
 #   sh tests/fuzz/run.sh                  all targets
 #   sh tests/fuzz/run.sh model head       these

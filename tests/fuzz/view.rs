@@ -113,8 +113,7 @@ fn through_c(format: u32, [width, height, stride]: [usize; 3], pixel: usize, dat
         && !image.data.is_null()
         && fits(width as usize, height as usize, whole, pixel, data.len());
     // Room for the features, a gap between the rows, and no byte more than is needed.
-    let room = Block::new(&[], 4 * (2 * DIMENSION + 1), 0);
-    let mut features = room;
+    let mut features = Block::new(&[], 4 * (2 * DIMENSION + 1), 0);
     features.all().fill(0x7f);
     let stride = if how & 4 == 0 { 0 } else { DIMENSION + 1 };
     let length = if how & 8 == 0 { 2 * DIMENSION + 1 } else { DIMENSION };

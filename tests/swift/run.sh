@@ -18,6 +18,9 @@ fi
 python3 src/native/fetch.py onnxruntime
 out=target/tests/swift
 mkdir -p "$out"
+# Swift takes headers of the system for unchanging, and keeps objects with the old sizes of structs.
+cmp -s include/byol.h "$out/byol.h" || rm -rf "$out/build"
+cp include/byol.h "$out/byol.h"
 sh tests/bindings/encoder.sh "$out/encoder.onnx"
 python3 tests/bindings/layout.py >"$out/layout.tsv"
 # What `make install` installs, with the checkout's folders as the tests see them.

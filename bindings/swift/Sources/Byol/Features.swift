@@ -32,7 +32,12 @@ public final class Features: Sendable {
     /// Features of a row.
     public let dimension: Int
 
-    init(_ features: byol_features) throws(ByolError) {
+    /// The container that `make` writes.
+    init(
+        _ make: (UnsafeMutablePointer<byol_features>, UnsafeMutablePointer<byol_error>) -> byol_status
+    ) throws(ByolError) {
+        var features = byol_features()
+        try attempt { make(&features, $0) }
         let handle = Handle(features.id) { byol_features_close(byol_features(id: $0), nil) }
         self.handle = handle
         dimension = try Self.info(handle).dimension
@@ -40,27 +45,21 @@ public final class Features: Sendable {
 
     /// An empty container for features of an encoder.
     public convenience init(of encoder: ImageEncoder) throws(ByolError) {
-        var features = byol_features()
-        try attempt { error in encoder.use { byol_features_create($0.orClosed, 0, &features, error) } }
-        try self.init(features)
+        try self.init { (features, error) in encoder.use { byol_features_create($0.orClosed, 0, features, error) } }
     }
 
     /// An empty container for features of so many numbers each, whose encoder is not known.
     public convenience init(dimension: Int) throws(ByolError) {
         try checkCompatible()
         let dimension = try unsigned(dimension, "dimension")
-        var features = byol_features()
-        try attempt { byol_features_create(byol_encoder(id: 0), dimension, &features, $0) }
-        try self.init(features)
+        try self.init { byol_features_create(byol_encoder(id: 0), dimension, $0, $1) }
     }
 
     /// Reads a container from a file that `save` or the command wrote, or any two-dimensional ".npy" of numbers.
     public convenience init(path: String) throws(ByolError) {
         try checkCompatible()
         try checkNoNUL(path, "the path")
-        var features = byol_features()
-        try attempt { byol_features_load(path, &features, $0) }
-        try self.init(features)
+        try self.init { byol_features_load(path, $0, $1) }
     }
 
     /// Reads a container from the file at a file URL.

@@ -33,6 +33,9 @@ public struct FitOptions: Sendable {
         options.max_iterations = try unsigned(maxIterations, "maxIterations")
         options.threads = try unsigned(threads, "threads")
         options.standardize = standardize ? 1 : 0
+        // To libbyol, which counts the classes, no number of weights would be an unknown one.
+        if let classWeights, classWeights.isEmpty { throw ByolError(.shape, "there are no class weights") }
+        options.class_weights_len = classWeights?.count ?? 0
         return options
     }
 }
@@ -129,9 +132,6 @@ extension Head {
             try checkNoNUL(name, "the name of class \(label)", item: label)
         }
         let classes = examples.classNames?.count ?? labels.max().map { Int($0) + 1 } ?? 0
-        if let weights = options.classWeights, weights.count != classes {
-            throw ByolError(.shape, "\(weights.count) class weights for \(classes) classes")
-        }
         if let weights = options.sampleWeights, weights.count != features.rows {
             throw ByolError(.shape, "\(weights.count) sample weights for \(features.rows) rows")
         }
@@ -139,7 +139,6 @@ extension Head {
         var o = try options.c()
         var head = byol_head()
         var report = byol_fit_report.started()
-        let listener = progress.map { Listener($0) }
         try attempt { error in
             withTexts(examples.classNames ?? []) { names in
                 withArray(options.classWeights) { classWeights in
@@ -147,18 +146,17 @@ extension Head {
                         (o.class_weights, o.sample_weights) = (classWeights, sampleWeights)
                         return cancellation.lend { token in
                             lend(examples.encoder) { encoder in
-                                withExtendedLifetime(listener) {
-                                    let user = listener.map { Unmanaged.passUnretained($0).toOpaque() }
+                                lend(progress) { user in
                                     guard let start else {
                                         return byol_head_fit(
                                             features.values, features.rows, features.columns, features.stride, labels, names,
-                                            count, encoder, &o, listener == nil ? nil : heard, user, token, &head, &report,
+                                            count, encoder, &o, user == nil ? nil : heard, user, token, &head, &report,
                                             error)
                                     }
                                     return start.use {
                                         byol_head_refit(
                                             $0, features.values, features.rows, features.columns, features.stride, labels,
-                                            names, count, encoder, &o, listener == nil ? nil : heard, user, token, &head,
+                                            names, count, encoder, &o, user == nil ? nil : heard, user, token, &head,
                                             &report, error)
                                     }
                                 }
@@ -260,22 +258,34 @@ public struct FitEvents: AsyncSequence, Sendable {
     }
 }
 
-private func lend<Result>(_ encoder: ImageEncoder?, _ body: (byol_encoder) -> Result) -> Result {
+/// Lends C an encoder, or none.
+func lend<Result>(_ encoder: ImageEncoder?, _ body: (byol_encoder) -> Result) -> Result {
     guard let encoder else { return body(byol_encoder(id: 0)) }
-    // 0 would mean none.
-    return encoder.use { body(byol_encoder(id: $0.id == 0 ? .max : $0.id)) }
+    return encoder.use { body($0.orClosed) }
 }
 
-/// What one fit lends to libbyol.
-final class Listener {
-    let progress: (FitProgress) -> Bool
+/// What one fit or search lends to libbyol.
+final class Listener<Progress> {
+    private let progress: (Progress) -> Bool
 
-    init(_ progress: @escaping (FitProgress) -> Bool) { self.progress = progress }
+    init(_ progress: @escaping (Progress) -> Bool) { self.progress = progress }
+
+    /// Tells the listener that C knows as `user`, and says whether to stop.
+    static func hear(_ user: UnsafeMutableRawPointer?, _ progress: Progress) -> Int32 {
+        guard let user else { return 0 }
+        return Unmanaged<Listener>.fromOpaque(user).takeUnretainedValue().progress(progress) ? 0 : 1
+    }
+}
+
+/// Lends C what hears of a fit or search, or NULL for nobody.
+func lend<Progress, Result>(
+    _ progress: ((Progress) -> Bool)?, _ body: (UnsafeMutableRawPointer?) -> Result
+) -> Result {
+    guard let progress else { return body(nil) }
+    let listener = Listener(progress)
+    return withExtendedLifetime(listener) { body(Unmanaged.passUnretained(listener).toOpaque()) }
 }
 
 func heard(user: UnsafeMutableRawPointer?, iteration: UInt64, objective: Double, gap: Double) -> Int32 {
-    guard let user else { return 0 }
-    let listener = Unmanaged<Listener>.fromOpaque(user).takeUnretainedValue()
-    let progress = FitProgress(iteration: Int(clamping: iteration), objective: objective, gap: gap)
-    return listener.progress(progress) ? 0 : 1
+    Listener.hear(user, FitProgress(iteration: Int(clamping: iteration), objective: objective, gap: gap))
 }

@@ -123,6 +123,7 @@ public final class Trainer: Sendable {
         // Before the work, which is long.
         let numbers = try checked(labels, rows: pictures.count)
         guard pictures.count <= itemsPerCall else {
+            try check(encoder)
             return try add(encoder.extract(pictures, cancellation: cancellation), labels: labels)
         }
         return try add(pictures.count, numbers, nil) { labels, examples, statuses, error in
@@ -155,6 +156,7 @@ public final class Trainer: Sendable {
     ) throws(ByolError) -> [UInt64] {
         let numbers = try checked(labels, rows: files.count)
         guard files.count <= itemsPerCall else {
+            try check(encoder)
             return try add(encoder.extract(encoded: files, cancellation: cancellation), labels: labels)
         }
         return try add(files.count, numbers, nil) { labels, examples, statuses, error in
@@ -202,6 +204,11 @@ public final class Trainer: Sendable {
         let examples = try result.get()
         return Addition(
             examples: examples.map { $0 == 0 ? nil : $0 }, statuses: statuses.map(ByolError.Code.init(rawValue:)))
+    }
+
+    /// Refuses another encoder than the one whose features the trainer takes, by adding nothing with it.
+    private func check(_ encoder: ImageEncoder) throws(ByolError) {
+        _ = try add(paths: [], [], encoder, nil, nil)
     }
 
     private func add(
@@ -252,9 +259,7 @@ public final class Trainer: Sendable {
 
     /// Copies all examples into a new container, in the order of their numbers, with labels and classes.
     public func features() throws(ByolError) -> Features {
-        var features = byol_features()
-        try attempt { error in use { byol_trainer_get_features($0, &features, error) } }
-        return try Features(features)
+        try Features { (features, error) in use { byol_trainer_get_features($0, features, error) } }
     }
 
     /// Removes examples by their numbers, all or none.
@@ -319,33 +324,19 @@ public final class Trainer: Sendable {
         _ fit: Fit, _ options: FitOptions, _ cancellation: Cancellation?, _ progress: ((FitProgress) -> Bool)?
     ) throws(ByolError) -> (head: Head, report: FitReport) {
         var o = try options.c()
-        try checkWeights(options)
         var head = byol_head()
         var report = byol_fit_report.started()
-        let listener = progress.map { Listener($0) }
         try attempt { error in
             withArray(options.classWeights) { classWeights in
                 o.class_weights = classWeights
                 return cancellation.lend { token in
-                    withExtendedLifetime(listener) {
-                        use {
-                            fit(
-                                $0, &o, listener == nil ? nil : heard,
-                                listener.map { Unmanaged.passUnretained($0).toOpaque() }, token, &head, &report, error)
-                        }
+                    lend(progress) { user in
+                        use { fit($0, &o, user == nil ? nil : heard, user, token, &head, &report, error) }
                     }
                 }
             }
         }
         return (try Head(head), FitReport(report))
-    }
-
-    private func checkWeights(_ options: FitOptions) throws(ByolError) {
-        guard let weights = options.classWeights else { return }
-        let classes = try info().classes
-        guard weights.count == classes else {
-            throw ByolError(.shape, "\(weights.count) class weights for \(classes) classes")
-        }
     }
 
     /// Tries penalties, judges each on examples that are held out, and fits a head with the best to all examples: the
@@ -358,25 +349,22 @@ public final class Trainer: Sendable {
         progress: ((Penalty) -> Bool)? = nil
     ) throws(ByolError) -> SearchResult {
         var o = try options.c()
-        try checkWeights(options)
         var s = try search.c()
         let most = search.penalties?.count ?? Int(BYOL_SEARCH_PENALTIES)
         var tried = [Double](repeating: 0, count: 4 * most)
         var count = 0
         var head = byol_head()
         var report = byol_fit_report.started()
-        let listener = progress.map { SearchListener($0) }
         try attempt { error in
             withArray(options.classWeights) { classWeights in
                 withArray(search.penalties) { penalties in
                     o.class_weights = classWeights
                     (s.penalties, s.penalties_len) = (penalties, search.penalties?.count ?? 0)
                     return cancellation.lend { token in
-                        withExtendedLifetime(listener) {
+                        lend(progress) { user in
                             use {
                                 byol_trainer_search(
-                                    $0, &o, &s, listener == nil ? nil : heardOfSearch,
-                                    listener.map { Unmanaged.passUnretained($0).toOpaque() }, token, &head, &report, &tried,
+                                    $0, &o, &s, user == nil ? nil : heardOfSearch, user, token, &head, &report, &tried,
                                     tried.count, &count, error)
                             }
                         }
@@ -463,15 +451,6 @@ public struct SearchResult: Sendable {
     public let tried: [Penalty]
 }
 
-/// What one search lends to libbyol.
-private final class SearchListener {
-    let progress: (Penalty) -> Bool
-
-    init(_ progress: @escaping (Penalty) -> Bool) { self.progress = progress }
-}
-
 private func heardOfSearch(user: UnsafeMutableRawPointer?, l2: Double, accuracy: Double, logLoss: Double) -> Int32 {
-    guard let user else { return 0 }
-    let listener = Unmanaged<SearchListener>.fromOpaque(user).takeUnretainedValue()
-    return listener.progress(Penalty(l2: l2, accuracy: accuracy, deviation: 0, logLoss: logLoss)) ? 0 : 1
+    Listener.hear(user, Penalty(l2: l2, accuracy: accuracy, deviation: 0, logLoss: logLoss))
 }

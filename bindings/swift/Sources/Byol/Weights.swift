@@ -24,14 +24,9 @@ extension Head {
         try attempt { error in
             withTexts(classNames ?? []) { names in
                 withArray(bias) { bias in
-                    guard let encoder else {
-                        return byol_head_create(
-                            weights.values, classes, weights.columns, weights.stride, bias, names, byol_encoder(id: 0), &head,
-                            error)
-                    }
-                    return encoder.use {
+                    lend(encoder) {
                         byol_head_create(
-                            weights.values, classes, weights.columns, weights.stride, bias, names, $0.orClosed, &head, error)
+                            weights.values, classes, weights.columns, weights.stride, bias, names, $0, &head, error)
                     }
                 }
             }
@@ -96,43 +91,32 @@ extension Head {
     /// The head as an ONNX model: alone, from "features" to "logits" and "probabilities", where `encoder` is nil; else behind
     /// the encoder of that source, as one classifier from pictures to both, which stock ONNX Runtime runs.
     public func onnx(behind encoder: Source? = nil) throws(ByolError) -> Data {
-        guard let encoder else {
-            return try onnx { byol_head_export_onnx_bytes($0, nil, $1, $2, $3, $4) }
-        }
-        let result = try encoder.use { source in
-            Result { () throws(ByolError) in
-                try onnx { byol_head_export_onnx_bytes($0, source, $1, $2, $3, $4) }
-            }
-        }
-        return try result.get()
-    }
-
-    private func onnx(
-        _ give: (
-            byol_head, UnsafeMutablePointer<UInt8>?, Int, UnsafeMutablePointer<Int>?, UnsafeMutablePointer<byol_error>
-        ) -> byol_status
-    ) throws(ByolError) -> Data {
         var needed = 0
-        try attempt { error in use { give($0, nil, 0, &needed, error) } }
-        var bytes = Data(count: needed)
-        try attempt { error in
-            bytes.withUnsafeMutableBytes { bytes in
-                use { give($0, bytes.assumingMemoryBound(to: UInt8.self).baseAddress, bytes.count, &needed, error) }
+        try export(behind: encoder) { byol_head_export_onnx_bytes($0, $1, nil, 0, &needed, $2) }
+        var data = Data(count: needed)
+        try export(behind: encoder) { head, source, error in
+            data.withUnsafeMutableBytes { bytes in
+                let start = bytes.assumingMemoryBound(to: UInt8.self).baseAddress
+                return byol_head_export_onnx_bytes(head, source, start, bytes.count, &needed, error)
             }
         }
-        return bytes
+        return data
     }
 
     /// Writes what `onnx` gives to a file, whole or not at all.
     public func exportONNX(path: String, behind encoder: Source? = nil) throws(ByolError) {
         try checkNoNUL(path, "the path")
-        guard let encoder else {
-            return try attempt { error in use { byol_head_export_onnx($0, nil, path, error) } }
-        }
+        try export(behind: encoder) { byol_head_export_onnx($0, $1, path, $2) }
+    }
+
+    /// Lends C the head and its encoder's source for one call: a reader gives its bytes once.
+    private func export(
+        behind encoder: Source?,
+        _ give: (byol_head, UnsafePointer<byol_source>?, UnsafeMutablePointer<byol_error>) -> byol_status
+    ) throws(ByolError) {
+        guard let encoder else { return try attempt { error in use { give($0, nil, error) } } }
         let result = try encoder.use { source in
-            Result { () throws(ByolError) in
-                try attempt { error in use { byol_head_export_onnx($0, source, path, error) } }
-            }
+            Result { () throws(ByolError) in try attempt { error in use { give($0, source, error) } } }
         }
         try result.get()
     }

@@ -211,6 +211,7 @@ struct HeaderTests {
                 "standardize": MemoryLayout<byol_fit_options>.offset(of: \.standardize),
                 "class_weights": MemoryLayout<byol_fit_options>.offset(of: \.class_weights),
                 "sample_weights": MemoryLayout<byol_fit_options>.offset(of: \.sample_weights),
+                "class_weights_len": MemoryLayout<byol_fit_options>.offset(of: \.class_weights_len),
             ]
         ),
         "byol_fit_report": (

@@ -74,8 +74,16 @@ final class MistakeTests: XCTestCase {
         options.maxIterations = -1
         expect(.invalidArgument) { try Head.fit(Examples(features, labels: [0, 1, 1]), options: options) }
         options = FitOptions()
-        options.classWeights = [1]
-        expect(.shape) { try Head.fit(Examples(features, labels: [0, 1, 1]), options: options) }
+        for weights: [Float] in [[], [1], [1, 1, 1]] {
+            options.classWeights = weights
+            expect(.shape) { try Head.fit(Examples(features, labels: [0, 1, 1]), options: options) }
+            let trainer = try Trainer(dimension: 2)
+            for name in ["a", "b"] { try trainer.addClass(name) }
+            try trainer.add(features, labels: [0, 1, 1])
+            expect(.shape) { try trainer.fit(options: options) }
+            expect(.shape) { try trainer.refit(options: options) }
+            expect(.shape) { try trainer.search(options: options) }
+        }
         options = FitOptions()
         options.sampleWeights = []
         expect(.shape) { try Head.fit(Examples(features, labels: [0, 1, 1]), options: options) }

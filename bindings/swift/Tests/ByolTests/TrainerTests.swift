@@ -113,6 +113,17 @@ final class TrainerTests: XCTestCase {
         XCTAssertEqual(addition.statuses, [.ok, .notFound])
         XCTAssertEqual(addition.examples.map { $0 == nil }, [false, true])
         XCTAssertEqual(try trainer.info().examples, count + 3)
+        // More than one call takes: they are no less of another encoder.
+        let many = bands(itemsPerCall + 1)
+        let other = try ImageEncoder(.bytes(Data(contentsOf: URL(fileURLWithPath: modelPath())) + [0xC2, 0x3E, 0]))
+        XCTAssertEqual(other.dimension, encoder.dimension)
+        expect(.wrongEncoder) { try trainer.add(many.pictures, labels: many.labels, with: other) }
+        let encoded = [[UInt8]](repeating: bitmap(), count: many.labels.count)
+        expect(.wrongEncoder) { try trainer.add(encoded: encoded, labels: many.labels, with: other) }
+        XCTAssertEqual(try trainer.info().examples, count + 3)
+        try trainer.add(many.pictures, labels: many.labels, with: encoder)
+        try trainer.add(encoded: encoded, labels: many.labels, with: encoder)
+        XCTAssertEqual(try trainer.info().examples, count + 3 + 2 * many.labels.count)
         expect(.notFound) { try trainer.add(files: [URL(fileURLWithPath: "/no/such.png")], labels: [0], with: encoder) }
         encoder.close()
         expect(.closed) { try trainer.add(pictures, labels: labels, with: encoder) }
@@ -223,6 +234,9 @@ final class TrainerTests: XCTestCase {
         // The same source again: it begins at the first byte.
         let encoder = try ImageEncoder(source(sha256))
         XCTAssertEqual(try encoder.extract(pictures), try open().extract(pictures))
+        let head = try Head(weights: Matrix(rows: encoder.extract(pictures)[0..<2]), encoder: encoder)
+        XCTAssertEqual(try head.onnx(behind: source()), try head.onnx(behind: .path(modelPath())))
+        expect(.io) { try head.onnx(behind: source(failing: true)) }
         expect(.checksum) { try source(String(repeating: "0", count: 64)).inspect() }
         expect(.io) { try source(failing: true).inspect() }
         expect(.io) { try Source.reader { { _ in -1 } }.inspect() }
