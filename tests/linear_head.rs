@@ -219,11 +219,12 @@ fn permuted_rows_and_classes_and_duplicated_rows_give_the_same_classifier() {
 
 #[test]
 fn a_refit_reaches_the_optimum_of_a_fresh_fit_also_with_a_class_more_or_less() {
-    let (x, y) = sample(6000, 12, 5);
+    // More columns than a start on a sample of the rows knows of: a fresh fit has something left to do.
+    let (x, y) = sample(3000, 300, 5);
     let features =
         Features { classes: Some(["a", "b", "c", "d", "e"].map(String::from).into()), ..Features::labelled(x, y) };
     let of = |head: &Head| head.training.clone().unwrap().fit;
-    let some = features.select(&(0..5990).collect::<Vec<_>>());
+    let some = features.select(&(0..2990).collect::<Vec<_>>());
     let old = Head::fit(&some, &quick(1e-2), &Cancel::new(), None).unwrap();
     let fresh = of(&Head::fit(&features, &quick(1e-2), &Cancel::new(), None).unwrap());
     let again = of(&old.refit(&features, &quick(1e-2), &Cancel::new(), None).unwrap());
@@ -231,7 +232,7 @@ fn a_refit_reaches_the_optimum_of_a_fresh_fit_also_with_a_class_more_or_less() {
     assert!(again.passes + again.products < fresh.passes + fresh.products, "{again:?} {fresh:?}");
 
     // Rows removed, and rows relabelled.
-    let fewer = features.select(&(0..5900).collect::<Vec<_>>());
+    let fewer = features.select(&(0..2900).collect::<Vec<_>>());
     let mut relabelled = features.clone();
     relabelled.labels.as_mut().unwrap().iter_mut().step_by(200).for_each(|label| *label = (*label + 1) % 5);
     for changed in [&fewer, &relabelled] {
@@ -241,7 +242,7 @@ fn a_refit_reaches_the_optimum_of_a_fresh_fit_also_with_a_class_more_or_less() {
         assert!(again.passes + again.products < fresh.passes + fresh.products, "{again:?} {fresh:?}");
     }
 
-    let four: Vec<usize> = (0..6000).filter(|i| i % 5 != 4).collect();
+    let four: Vec<usize> = (0..3000).filter(|i| i % 5 != 4).collect();
     let mut without = features.select(&four);
     without.classes.as_mut().unwrap().pop();
     let small = Head::fit(&without, &quick(1e-2), &Cancel::new(), None).unwrap();

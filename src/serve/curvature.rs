@@ -46,14 +46,19 @@ impl Active {
     /// Takes a row in if it counts: classes of a probability of at least `least`, two of them or more.
     pub fn push(&mut self, row: usize, weight: f32, least: f32, probabilities: impl Iterator<Item = f32>) {
         let start = self.classes.len();
-        let mut squares = 0.0;
+        let (mut squares, mut others, mut largest) = (0f32, 0f32, 0f32);
         for (class, p) in (0u32..).zip(probabilities) {
             squares += p * p;
+            // All but the largest.
+            others += p.min(largest);
+            largest = largest.max(p);
             if p >= least {
                 self.classes.push((class, p));
             }
         }
-        let spread = f64::from(weight * (1.0 - squares).max(0.0));
+        // Of a row that is sure of its class, `1 - squares` is nothing but rounding.
+        let own = if others < 1e-3 { 2.0 * others } else { (1.0 - squares).max(0.0) };
+        let spread = f64::from(weight * own);
         self.spread += spread;
         if self.classes.len() < start + 2 {
             self.classes.truncate(start);

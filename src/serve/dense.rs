@@ -140,6 +140,8 @@ fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
 pub struct Cholesky {
     factor: Vec<f32>,
     inverse_diagonal: Vec<f32>,
+    /// What rows and columns of the matrix were multiplied with, if with anything.
+    scale: Option<Vec<f32>>,
 }
 
 impl Cholesky {
@@ -175,12 +177,35 @@ impl Cholesky {
             }
         }
         let inverse_diagonal = (0..size).map(|i| 1.0 / a[i * size + i]).collect();
-        Ok(Some(Self { factor: a, inverse_diagonal }))
+        Ok(Some(Self { factor: a, inverse_diagonal, scale: None }))
+    }
+
+    /// As [`Cholesky::new`], of the matrix scaled to a diagonal of `1 + more`: columns of very different sizes then do no
+    /// harm.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn scaled(mut a: Vec<f32>, size: usize, more: f32, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
+        let root = |v: f32| if v > 0.0 && v.is_finite() { 1.0 / v.sqrt() } else { 1.0 };
+        let scale: Vec<f32> = (0..size).map(|i| root(a[i * size + i])).collect();
+        for (i, row) in a.chunks_exact_mut(size).enumerate() {
+            row[i..].iter_mut().zip(&scale[i..]).for_each(|(v, other)| *v *= scale[i] * other);
+            row[i] += more;
+        }
+        let factor = Self::new(a, size, parallel, cancel)?;
+        Ok(factor.map(|factor| Self { scale: Some(scale), ..factor }))
     }
 
     /// Solves for every row of `v`, in place.
     pub fn solve(&self, v: &mut [f32]) {
+        let scaled = |v: &mut [f32]| {
+            if let Some(scale) = &self.scale {
+                v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
+            }
+        };
+        scaled(v);
         Arch::new().dispatch(Solve { cholesky: self, v });
+        scaled(v);
     }
 }
 
@@ -225,7 +250,7 @@ impl WithSimd for Solve<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Cholesky { factor, inverse_diagonal } = self.cholesky;
+        let Cholesky { factor, inverse_diagonal, .. } = self.cholesky;
         let size = inverse_diagonal.len();
         for i in 0..size {
             let row = &factor[i * size + i + 1..(i + 1) * size];

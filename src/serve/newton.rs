@@ -89,10 +89,19 @@ impl Problem<'_> {
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
         let mut preconditioner = kept.take(self, l2);
+        let mut made = false;
         let w = match start {
             Some(start) => start,
             None => match self.sample(cancel)? {
-                Some(sample) => self.inside(|| sample.start(l2, cancel))?.unwrap_or_else(|| self.prior()),
+                Some(sample) => match self.inside(|| sample.start(l2, cancel))? {
+                    Some((mut w, found)) => {
+                        self.hold(&mut w);
+                        made = found.is_some();
+                        preconditioner = found.map(Arc::new);
+                        w
+                    }
+                    None => self.prior(),
+                },
                 None => self.prior(),
             },
         };
@@ -102,7 +111,7 @@ impl Problem<'_> {
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
         let (mut quick, mut listed) = (l2 > 0.0, true);
-        let (mut memory, mut age, mut since) = (Memory::default(), AGE, 0);
+        let (mut memory, mut age, mut since) = (Memory::default(), if made { 4 * AGE } else { AGE }, 0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled) = (0, 0);
         let mut coarse = 1e-2;
@@ -194,6 +203,11 @@ impl Problem<'_> {
                 tries += 1;
                 state.bound = state.bound.max(next.bound);
                 if next.objective <= state.value.objective + 1e-4 * step * slope + slack {
+                    break Some(next);
+                }
+                // Where the objective is too coarse to tell, the slope still tells (Hager and Zhang 2005).
+                let near = next.objective <= state.value.objective + if state.exact { 100.0 } else { 10.0 } * slack;
+                if near && dot(&next_gradient, &found.direction).abs() <= -0.8 * slope {
                     break Some(next);
                 }
                 if tries == TRIES {
@@ -308,7 +322,7 @@ impl Problem<'_> {
 
 /// How much a row must curve the loss to be listed for the products to come: a share of what is left to find.
 fn least(coarse: f64, spread: f64) -> f32 {
-    (coarse * spread).clamp(1e-8, 1e-3) as f32
+    (coarse * spread).clamp(1e-20, 1e-3) as f32
 }
 
 /// What one fit leaves for the next of nearly the same rows, so that it need not make a preconditioner: the last one.
@@ -354,7 +368,7 @@ impl Kept {
 }
 
 /// What the last steps told of the Hessian (L-BFGS, Nocedal 1980), around a preconditioner.
-struct Memory {
+pub struct Memory {
     /// How far a step went, how the gradient changed, and one over their product.
     pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)>,
     /// What the preconditioner is multiplied with, so that it is right about the last step.
@@ -368,7 +382,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>, apply: &impl Fn(&[f64]) -> Vec<f64>) {
+    pub fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>, apply: &impl Fn(&[f64]) -> Vec<f64>) {
         let product = dot(&moved, &bent);
         if product > 0.0 && product.is_finite() {
             self.pairs.push_back((moved, bent, 1.0 / product));
@@ -379,7 +393,7 @@ impl Memory {
         }
     }
 
-    fn rescale(&mut self, apply: &impl Fn(&[f64]) -> Vec<f64>) {
+    pub fn rescale(&mut self, apply: &impl Fn(&[f64]) -> Vec<f64>) {
         if let Some((_, bent, rho)) = self.pairs.back() {
             let scale = 1.0 / (rho * dot(bent, &apply(bent)));
             self.scale = if scale > 0.0 && scale.is_finite() { scale } else { 1.0 };
@@ -387,7 +401,7 @@ impl Memory {
     }
 
     /// Minus the inverse Hessian, as far as known, times the gradient.
-    fn direction(&self, gradient: &[f64], apply: &impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    pub fn direction(&self, gradient: &[f64], apply: &impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
         let mut rest = gradient.to_vec();
         let take = |(moved, bent, rho): &(Vec<f64>, Vec<f64>, f64)| {
             let part = rho * dot(moved, &rest);

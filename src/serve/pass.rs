@@ -141,7 +141,7 @@ impl Pass {
     ///
     /// # Errors
     /// [`crate::error::Error::Cancelled`] and [`crate::error::Error::Deadline`], looked at between blocks.
-    pub fn run(&mut self, data: &Data, weights: &[f32], bias: &[f32], cancel: &Cancel) -> Result<Sums<'_>> {
+    pub fn run(&mut self, data: &Data, weights: &[f32], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
         let lanes = self.arch.dispatch(Lanes).0;
         pack(weights, data.columns, &self.tiles, lanes, &mut self.packed);
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
@@ -227,6 +227,69 @@ impl Pass {
     }
 }
 
+/// Into `out`, whose rows are `step` apart, the inner products of every row of `x` with every vector: `[rows, vectors]`.
+///
+/// # Errors
+/// Cancelled or past the deadline.
+pub fn project(
+    x: &[f32],
+    columns: usize,
+    vectors: &[f32],
+    out: &mut [f32],
+    step: usize,
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<()> {
+    const ROWS: usize = 8 * BLOCK;
+    let arch = Arch::new();
+    let count = vectors.len() / columns;
+    let tiles: Vec<_> = {
+        let tiles = count.div_ceil(TILE);
+        (0..tiles).map(|i| (count * i / tiles, count * (i + 1) / tiles)).collect()
+    };
+    let mut packed = Vec::new();
+    pack(vectors, columns, &tiles, arch.dispatch(Lanes).0, &mut packed);
+    let work = |(x, out): (&[f32], &mut [f32])| {
+        cancel.check()?;
+        arch.dispatch(Project { x, columns, packed: &packed, tiles: &tiles, out, step });
+        Ok(())
+    };
+    if parallel {
+        x.par_chunks(ROWS * columns).zip(out.par_chunks_mut(ROWS * step)).try_for_each(work)
+    } else {
+        x.chunks(ROWS * columns).zip(out.chunks_mut(ROWS * step)).try_for_each(work)
+    }
+}
+
+struct Project<'a> {
+    x: &'a [f32],
+    columns: usize,
+    packed: &'a [f32],
+    tiles: &'a [(usize, usize)],
+    out: &'a mut [f32],
+    step: usize,
+}
+
+impl WithSimd for Project<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, columns, packed, tiles, out, step } = self;
+        let padded = columns.next_multiple_of(S::F32_LANES);
+        let mut scores = [0f32; TILE * BLOCK];
+        for (x, out) in x.chunks(BLOCK * columns).zip(out.chunks_mut(BLOCK * step)) {
+            for &(first, last) in tiles {
+                let packed = &packed[first * padded..last * padded];
+                tile_of!(S, last - first, forward(simd, x, columns, packed, &mut scores));
+                for (r, out) in out.chunks_mut(step).enumerate() {
+                    out[first..last].iter_mut().enumerate().for_each(|(c, out)| *out = scores[c * BLOCK + r]);
+                }
+            }
+        }
+    }
+}
+
 struct Exact {
     gradient: Vec<f64>,
     bias_gradient: Vec<f64>,
@@ -279,17 +342,22 @@ impl WithSimd for ExactRows<'_> {
                 }
                 let own = scores[label][r];
                 part.separated &= rival < own;
-                let mut sum = 0.0;
+                // As in float32, the largest score's own 1 is kept out of the sum, and p - 1 is minus the others' share:
+                // losses far below 1 keep all their digits.
+                let (mut others, mut at_top) = (0.0, 0.0);
                 for scores in scores.iter_mut() {
-                    scores[r] = (scores[r] - top).exp();
-                    sum += scores[r];
+                    let z = scores[r] - top;
+                    scores[r] = z.exp();
+                    if z < 0.0 { others += scores[r] } else { at_top += 1.0 }
                 }
-                part.loss += f64::from(weight) * (sum.ln() + top - own);
+                others += at_top - 1.0;
+                let sum = 1.0 + others;
+                part.loss += f64::from(weight) * (others.ln_1p() + (top - own));
                 scores.iter_mut().for_each(|scores| scores[r] /= sum);
                 if weight > 0.0 {
                     active.push(row, weight, least, scores.iter().map(|scores| scores[r] as f32));
                 }
-                scores[label][r] -= 1.0;
+                scores[label][r] = if own < top { scores[label][r] - 1.0 } else { -others / sum };
                 if weight != 1.0 {
                     scores.iter_mut().for_each(|scores| scores[r] *= f64::from(weight));
                 }
@@ -341,7 +409,7 @@ struct Blocks<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     tiles: &'a [(usize, usize)],
-    bias: &'a [f32],
+    bias: &'a [f64],
     start: usize,
     end: usize,
     least: f32,
@@ -535,28 +603,29 @@ products!(
 /// Turns scores `[classes][BLOCK]` into weight times (probability minus truth), and adds up the loss.
 ///
 /// The largest score's own term, exactly 1, is kept out of the float32 sum: the logarithm then sees losses far below
-/// float32's resolution around 1.
+/// float32's resolution around 1. The bias is added in float64: a float32 sum would swallow its last digits, alike in all
+/// rows, and class totals that are off cost the bound at once.
 #[inline(always)]
-fn softmax(scores: &mut [f32], bias: &[f32], y: &[u32], weights: Option<&[f32]>, loss: &mut f64, separated: &mut bool) {
+fn softmax(scores: &mut [f32], bias: &[f64], y: &[u32], weights: Option<&[f32]>, loss: &mut f64, separated: &mut bool) {
     let scores = scores.as_chunks_mut::<BLOCK>().0;
     let rows = y.len();
-    let mut largest = [f32::NEG_INFINITY; BLOCK];
+    let mut largest = [f64::NEG_INFINITY; BLOCK];
     for (scores, &bias) in scores.iter_mut().zip(bias) {
         // What is left in lanes past the last row stays finite, whatever was there before.
         scores[rows..].fill(0.0);
         for r in 0..BLOCK {
-            scores[r] += bias;
-            largest[r] = if scores[r] > largest[r] { scores[r] } else { largest[r] };
+            let z = f64::from(scores[r]) + bias;
+            largest[r] = if z > largest[r] { z } else { largest[r] };
         }
     }
-    let mut own = [0f32; BLOCK]; // score of the true class minus the largest
+    let mut own = [0f64; BLOCK]; // score of the true class minus the largest
     for (r, &label) in y.iter().enumerate() {
-        own[r] = scores[label as usize][r] - largest[r];
+        own[r] = f64::from(scores[label as usize][r]) + bias[label as usize] - largest[r];
     }
     let (mut others, mut at_top) = ([0f32; BLOCK], [0f32; BLOCK]);
-    for scores in scores.iter_mut() {
+    for (scores, &bias) in scores.iter_mut().zip(bias) {
         for r in 0..BLOCK {
-            let z = scores[r] - largest[r];
+            let z = (f64::from(scores[r]) + bias - largest[r]) as f32;
             let e = exp(z);
             let top = z >= 0.0;
             at_top[r] += if top { 1.0 } else { 0.0 };
@@ -578,7 +647,7 @@ fn softmax(scores: &mut [f32], bias: &[f32], y: &[u32], weights: Option<&[f32]>,
             let (mut product, mut sum) = (1f64, 0f64);
             for r in 0..rows {
                 product *= 1.0 + f64::from(others[r]);
-                sum -= f64::from(own[r]);
+                sum -= own[r];
                 if r % 8 == 7 {
                     sum += product.ln();
                     product = 1.0;
@@ -588,7 +657,7 @@ fn softmax(scores: &mut [f32], bias: &[f32], y: &[u32], weights: Option<&[f32]>,
         }
         Some(weights) => {
             for r in 0..rows {
-                *loss += f64::from(weights[r]) * (f64::from(others[r]).ln_1p() - f64::from(own[r]));
+                *loss += f64::from(weights[r]) * (f64::from(others[r]).ln_1p() - own[r]);
                 scale[r] *= weights[r];
             }
         }
@@ -692,13 +761,13 @@ mod tests {
             for weights in [None, Some(&weights[..])] {
                 let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };
                 let mut pass = Pass::new(&data, false);
-                let sums = pass.run(&data, &w, &b, &Cancel::new()).unwrap();
+                let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+                let sums = pass.run(&data, &w, &wide(&b), &Cancel::new()).unwrap();
                 let (loss, g, gb) = naive(&data, &w, &b);
                 assert!((sums.loss - loss).abs() < 1e-5 * loss, "loss {} {loss}", sums.loss);
                 let close =
                     |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 3e-5 * (rows as f64).sqrt());
                 assert!(close(sums.gradient, &g) && close(sums.bias_gradient, &gb), "{rows} {columns} {classes}");
-                let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
                 let sums = pass.run_exactly(&data, &wide(&w), &wide(&b), &Cancel::new()).unwrap();
                 assert!((sums.loss - loss).abs() < 1e-12 * loss);
                 let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-10);

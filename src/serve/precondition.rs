@@ -3,7 +3,8 @@
 //! Features are correlated: a hundred directions of most variance (found by subspace iteration on the sample's Gram
 //! matrix) hold nearly all that makes the problem ill-conditioned. Within them the Hessian over all classes is built and
 //! factored. What is left gets one Cholesky factor of the Gram matrix, the same for all classes. The problem within the
-//! directions is also solved on the sample by Newton's method, for a start.
+//! directions is also solved on the sample, for a start: a pass there costs a tenth and less of one over all columns, and a
+//! Hessian made at that optimum serves to the end, where one made at the prior had to be made again.
 //!
 //! A row's Hessian is a sum over pairs of classes, `p_a p_b (e_a - e_b)(e_a - e_b)'`: few pairs count in a row, and
 //! leaving out the others keeps it positive. Adding the same to all classes changes no probability; both sides are
@@ -20,19 +21,23 @@ use rayon::prelude::*;
 use crate::cancel::Cancel;
 use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
 use crate::error::Result;
-use crate::pass::Data;
+use crate::newton::Memory;
+use crate::pass::{Data, Pass, project};
+use crate::problem::dot;
+use crate::rows::Rows;
 
-/// Most rows of the sample, most values in it, and how many rows the first Newton steps take.
+/// Most rows of the sample, and most values in it.
 const ROWS: usize = 8192;
 const VALUES: usize = 32 << 20;
-const FIRST_ROWS: usize = 2048;
+/// Most steps towards the optimum within the directions.
+const START_PASSES: usize = 60;
 /// Most directions, and most unknowns (directions and bias, times classes) of the factored Hessian.
 const DIRECTIONS: usize = 128;
 const UNKNOWNS: usize = 1300;
 /// Fewer rows are worth fewer unknowns, a third as many: a factor takes longer than their passes. So many at least.
 const FEWEST_UNKNOWNS: usize = 250;
 /// Below this many directions it has not paid.
-const FEWEST: usize = 16;
+const FEWEST: usize = 15;
 /// Most values that the matrices of many classes may have together.
 const CLASS_VALUES: usize = 72 << 20;
 /// Most columns for which what is outside the directions gets a Cholesky factor.
@@ -95,7 +100,9 @@ impl Sample {
         let mut picked = rows_of(ROWS.max(24 * classes));
         let unknowns = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
         let whole = (columns + 1) * classes <= unknowns;
-        let directions = if whole { columns } else { DIRECTIONS.min((unknowns / classes).saturating_sub(1)) };
+        // With the bias a whole number of vectors.
+        let levels = (DIRECTIONS.min(unknowns / classes) / 16 * 16).saturating_sub(1);
+        let directions = if whole { columns } else { levels };
         let two_level = !whole && directions >= FEWEST && directions < columns;
         if !whole && !two_level && classes * (columns + 1) * (columns + 1) > CLASS_VALUES {
             return Ok(None);
@@ -248,24 +255,30 @@ impl Sample {
     fn most_variance_of_few(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k) = (self.columns, self.directions);
         let weighted = self.mean_weights();
-        let mut basis = without_pattern(k * columns);
-        for _ in 0..2 {
-            self.project(&basis, cancel)?;
-            basis.fill(0.0);
-            let product = Product {
-                a: &self.z,
-                a_steps: (k + 1, 1),
-                b: &self.x,
-                b_step: columns,
-                picked: Some(&weighted),
-                depth: 0,
-                factor: 1.0,
-                shape: (k, columns),
-                upper: false,
-            };
-            product.add_to(&mut basis, columns, self.parallel, cancel)?;
-            orthonormalise(&mut basis, columns);
+        // Rows added up in k groups, each with a sign, are most in the directions that rows are most in.
+        let mut basis = vec![0.0; k * columns];
+        for ((x, &(_, weight)), pattern) in self.x.chunks_exact(columns).zip(&weighted).zip(without_pattern(self.rows))
+        {
+            let group = (pattern.abs() * k as f32) as usize % k;
+            let factor = weight.copysign(pattern);
+            basis[group * columns..][..columns].iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
         }
+        orthonormalise(&mut basis, columns);
+        self.project(&basis, cancel)?;
+        basis.fill(0.0);
+        let product = Product {
+            a: &self.z,
+            a_steps: (k + 1, 1),
+            b: &self.x,
+            b_step: columns,
+            picked: Some(&weighted),
+            depth: 0,
+            factor: 1.0,
+            shape: (k, columns),
+            upper: false,
+        };
+        product.add_to(&mut basis, columns, self.parallel, cancel)?;
+        orthonormalise(&mut basis, columns);
         self.project(&basis, cancel)?;
         let squares = |row: &[f32]| f64::from(row.iter().map(|v| v * v).sum::<f32>());
         let mean = |rows: &[f32], width: usize, used: usize| -> f64 {
@@ -281,123 +294,138 @@ impl Sample {
     fn project(&mut self, basis: &[f32], cancel: &Cancel) -> Result<()> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         self.z = vec![0.0; self.rows * (k + 1)];
-        let mut turned = vec![0.0; columns * k];
-        for (i, direction) in basis.chunks_exact(columns).enumerate() {
-            direction.iter().enumerate().for_each(|(j, v)| turned[j * k + i] = *v);
-        }
-        let product = Product {
-            a: &self.x,
-            a_steps: (1, columns),
-            b: &turned,
-            b_step: k,
-            picked: None,
-            depth: columns,
-            factor: 1.0,
-            shape: (self.rows, k),
-            upper: false,
-        };
-        product.add_to(&mut self.z, k + 1, parallel, cancel)?;
+        project(&self.x, columns, basis, &mut self.z, k + 1, parallel, cancel)?;
         let constant = self.constant;
         self.z.chunks_exact_mut(k + 1).for_each(|z| z[k] = constant);
         Ok(())
     }
 
-    /// The optimum on the sample within the directions, as parameters of all columns, from all 0.
+    /// The optimum on the sample within the directions, as parameters of all columns, and the preconditioner there.
+    ///
+    /// L-BFGS, as for all columns: around one matrix for all classes at first, then around the Hessian, once or twice.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<Vec<f64>>> {
-        // Of few rows, passes over all columns cost no more than this would.
-        if self.per_class || self.basis.is_some() && self.gram.is_empty() {
+    pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<(Vec<f64>, Option<Preconditioner>)>> {
+        if self.per_class {
             return Ok(None);
         }
-        let width = self.directions + 1;
-        let mut w = vec![0f32; self.classes * width];
-        let first = FIRST_ROWS.min(self.rows);
-        // Fewer rows tell less: a stronger penalty keeps them from telling too much.
-        let stronger = if first < self.rows { l2 * (1.0 + self.rows as f64 / first as f64) } else { l2 };
-        if !self.newton(&mut w, first, stronger, 6, 1e-2, cancel)? {
-            return Ok(None);
+        let (width, classes, rows) = (self.directions + 1, self.classes, self.rows);
+        let data = Data {
+            x: Rows::F32(&self.z),
+            columns: width,
+            y: &self.y,
+            classes,
+            weights: Some(&self.weights).filter(|weights| weights.iter().any(|w| *w != 1.0)).map(|w| &w[..]),
+        };
+        let mut pass = Pass::new(&data, self.parallel);
+        pass.keep_from(f32::INFINITY);
+        let mut shares = vec![0f64; classes];
+        self.y.iter().zip(&self.weights).for_each(|(&label, &w)| shares[label as usize] += f64::from(w) / self.total);
+        let mut w = vec![0f64; classes * width];
+        if self.constant > 0.0 {
+            w.chunks_exact_mut(width).zip(&shares).for_each(|(w, share)| w[width - 1] = share.ln());
         }
-        let mut out = vec![0f32; self.classes * self.columns];
-        let weights: Vec<f32> = w.chunks_exact(width).flat_map(|w| &w[..self.directions]).copied().collect();
+        let spread = (1.0 - shares.iter().map(|s| s * s).sum::<f64>()) / (classes - 1) as f64;
+        let Some(common) = self.common(spread as f32, l2, cancel)? else { return Ok(None) };
+        let mut within: Option<(Cholesky, f32)> = None;
+        let mut work = 0.0;
+        let no_bias = vec![0f64; classes];
+        let mut evaluate = |w: &[f64], gradient: &mut [f64]| -> Result<f64> {
+            let narrow: Vec<f32> = w.iter().map(|w| *w as f32).collect();
+            let sums = pass.run(&data, &narrow, &no_bias, cancel)?;
+            let mut square = 0.0;
+            for (i, ((g, sum), w)) in gradient.iter_mut().zip(sums.gradient).zip(w).enumerate() {
+                let own = if (i + 1) % width == 0 { 0.0 } else { l2 };
+                *g = sum / self.total + own * w;
+                square += own * w * w;
+            }
+            Ok(sums.loss / self.total + 0.5 * square)
+        };
+        let (mut gradient, mut next_gradient) = (vec![0f64; w.len()], vec![0f64; w.len()]);
+        let mut next_w = w.clone();
+        let mut objective = evaluate(&w, &mut gradient)?;
+        let mut memory = Memory::default();
+        let (mut made, mut since) = (0, 0);
+        for _ in 0..START_PASSES {
+            let apply = |v: &[f64]| {
+                let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
+                let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
+                sum_to_zero(&mut all, width);
+                within.as_ref().map_or(&common, |within| &within.0).solve(&mut all);
+                sum_to_zero(&mut all, width);
+                all.into_iter().map(|v| f64::from(v) * largest).collect::<Vec<f64>>()
+            };
+            if since == 0 {
+                memory.rescale(&apply);
+            }
+            let direction = memory.direction(&gradient, &apply);
+            let slope = dot(&direction, &gradient);
+            if slope.is_nan() || slope >= 0.0 {
+                break;
+            }
+            let near = -slope < if made == 0 { 1e-3 } else { 1e-4 } * objective;
+            if near && made > 0 {
+                break;
+            }
+            if near || since == if made == 0 { 20 } else { 8 } {
+                if made == 3 {
+                    break;
+                }
+                let mut p = vec![0f32; rows * classes];
+                let narrow: Vec<f32> = w.iter().map(|w| *w as f32).collect();
+                self.probabilities(&self.z, &narrow, width, l2, self.total, &mut p);
+                let Some(found) = self.hessian(&p, rows, self.total, l2, cancel)? else { break };
+                work = found.1;
+                within = Some((found.0, self.spread(&p)));
+                (made, since) = (made + 1, 0);
+                continue;
+            }
+            let mut step = 1f64;
+            let value = loop {
+                next_w.iter_mut().zip(&w).zip(&direction).for_each(|((next, w), d)| *next = w + step * d);
+                let value = evaluate(&next_w, &mut next_gradient)?;
+                if value <= objective + 1e-4 * step * slope + 1e-7 * objective {
+                    break Some(value);
+                }
+                step *= 0.4;
+                if step < 1e-3 {
+                    break None;
+                }
+            };
+            let Some(value) = value else { break };
+            let moved = next_w.iter().zip(&w).map(|(next, w)| next - w).collect();
+            let bent = next_gradient.iter().zip(&gradient).map(|(next, g)| next - g).collect();
+            memory.keep(moved, bent, &apply);
+            std::mem::swap(&mut w, &mut next_w);
+            std::mem::swap(&mut gradient, &mut next_gradient);
+            objective = value;
+            since += 1;
+        }
+        let preconditioner = match within {
+            Some((within, spread)) => self.both_levels(within, spread, work, l2, cancel)?,
+            None => None,
+        };
+        let mut out = vec![0f32; classes * self.columns];
+        let weights: Vec<f32> = w.chunks_exact(width).flat_map(|w| &w[..self.directions]).map(|w| *w as f32).collect();
         match &self.basis {
             Some(basis) => add_combinations(&mut out, 1.0, &weights, basis, self.columns),
             None => out = weights,
         }
-        if self.constant == 0.0 {
-            w.chunks_exact_mut(width).for_each(|w| w[width - 1] = 0.0);
-        }
-        let parameters = out.chunks_exact(self.columns).zip(w.chunks_exact(width));
-        Ok(Some(parameters.flat_map(|(out, w)| out.iter().chain(&w[self.directions..])).map(|&v| v.into()).collect()))
+        let bias = w.chunks_exact(width).map(|w| if self.constant > 0.0 { w[self.directions] } else { 0.0 });
+        let parameters = out.chunks_exact(self.columns).zip(bias);
+        let start = parameters.flat_map(|(out, bias)| out.iter().map(|&v| v.into()).chain([bias])).collect();
+        Ok(Some((start, preconditioner)))
     }
 
-    /// Newton's method over the first rows; false if it fails.
-    fn newton(
-        &self,
-        w: &mut Vec<f32>,
-        rows: usize,
-        l2: f64,
-        most: usize,
-        tolerance: f64,
-        cancel: &Cancel,
-    ) -> Result<bool> {
-        let (width, classes) = (self.directions + 1, self.classes);
-        let total: f64 = self.weights[..rows].iter().map(|&w| f64::from(w)).sum();
-        if total <= 0.0 {
-            return Ok(false);
-        }
-        let mut p = vec![0f32; rows * classes];
-        let mut objective = self.probabilities(&self.z, w, width, l2, total, &mut p);
-        for _ in 0..most {
-            let mut residuals = p.clone();
-            for ((r, &label), &weight) in residuals.chunks_exact_mut(classes).zip(&self.y).zip(&self.weights) {
-                r[label as usize] -= 1.0;
-                r.iter_mut().for_each(|r| *r *= weight);
-            }
-            let mut gradient = vec![0f32; classes * width];
-            let product = Product {
-                a: &residuals,
-                a_steps: (classes, 1),
-                b: &self.z,
-                b_step: width,
-                picked: None,
-                depth: rows,
-                factor: (1.0 / total) as f32,
-                shape: (classes, width),
-                upper: false,
-            };
-            product.add_to(&mut gradient, width, false, cancel)?;
-            for (g, w) in gradient.chunks_exact_mut(width).zip(w.chunks_exact(width)) {
-                g[..width - 1].iter_mut().zip(w).for_each(|(g, w)| *g += l2 as f32 * w);
-            }
-            let Some((factor, _)) = self.hessian(&p, rows, total, l2, cancel)? else { return Ok(false) };
-            let mut step = gradient.clone();
-            sum_to_zero(&mut step, width);
-            factor.solve(&mut step);
-            sum_to_zero(&mut step, width);
-            let slope = -step.iter().zip(&gradient).map(|(s, g)| f64::from(*s) * f64::from(*g)).sum::<f64>();
-            if slope.is_nan() || slope >= 0.0 {
-                return Ok(slope == 0.0);
-            }
-            let mut size = 1f32;
-            let (next, value) = loop {
-                let next: Vec<f32> = w.iter().zip(&step).map(|(w, s)| w - size * s).collect();
-                let value = self.probabilities(&self.z, &next, width, l2, total, &mut p);
-                if value <= objective + 1e-4 * f64::from(size) * slope + 1e-7 {
-                    break (next, value);
-                }
-                size *= 0.5;
-                if size < 1e-3 {
-                    return Ok(false);
-                }
-            };
-            (*w, objective) = (next, value);
-            if -slope < tolerance * objective {
-                break;
-            }
-        }
-        Ok(true)
+    /// One matrix for all classes: the rows' second moments, as if every class had the same share of every row.
+    fn common(&self, spread: f32, l2: f64, cancel: &Cancel) -> Result<Option<Cholesky>> {
+        let width = self.directions + 1;
+        let mut moments = self.second_moments(&self.mean_weights(), self.parallel, cancel)?;
+        moments.iter_mut().for_each(|v| *v *= spread);
+        let bias = of_bias(moments[width * width - 1]);
+        (0..width).for_each(|i| moments[i * width + i] += if i + 1 < width { l2 as f32 } else { bias });
+        factored(moments, width, self.parallel, cancel)
     }
 
     /// The objective; and into `p`, as many rows as it has, the probabilities at `w`: rows of `x` are `width` long and
@@ -452,10 +480,12 @@ impl Sample {
             };
             product.add_to(&mut block, width, false, cancel).map(|()| block.clone())
         };
+        // Of less to share out, less is too little to count.
+        let least = PAIR.min(0.01 * classes as f32 * self.spread(p));
         let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
         let pairs = classes * (classes - 1) / 2;
         let triangle = width * (width + 1) / 2;
-        let counts = p[..rows * classes].chunks_exact(classes).map(counting_pairs).sum::<usize>();
+        let counts = p[..rows * classes].chunks_exact(classes).map(|p| counting_pairs(p, least)).sum::<usize>();
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
         let levels = self.basis.is_some();
         if levels && p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
@@ -506,12 +536,12 @@ impl Sample {
                     for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)).take(rows) {
                         let product = p[a] * p[b];
                         all += f64::from(product * weight);
-                        if product > PAIR {
+                        if product > least {
                             kept += f64::from(product * weight);
                             picked.push((row, product * weight));
                         }
                     }
-                    if picked.len() < 8 || kept <= 0.0 {
+                    if kept <= 0.0 {
                         continue;
                     }
                     work += (picked.len() * width * width / 2) as f64;
@@ -522,16 +552,17 @@ impl Sample {
                 }
             }
         }
-        let mean = (0..size).map(|i| h[i * size + i]).sum::<f32>() / size as f32;
         for i in 0..width {
+            let own = |a: usize| (a * width + i) * (size + 1);
+            let mean = (0..classes).map(|a| h[own(a)]).sum::<f32>() / classes as f32;
             for a in 0..classes {
                 for b in a..classes {
                     h[(a * width + i) * size + b * width + i] += mean / classes as f32;
                 }
-                h[(a * width + i) * size + a * width + i] += if i + 1 < width { l2 as f32 } else { 1e-6 * mean };
+                h[own(a)] += if i + 1 < width { l2 as f32 } else { of_bias(mean) };
             }
         }
-        Ok(factored(h, size, mean, self.parallel, cancel)?.map(|factor| (factor, work)))
+        Ok(factored(h, size, self.parallel, cancel)?.map(|factor| (factor, work)))
     }
 
     /// The preconditioner for this penalty at these parameters of all columns.
@@ -544,21 +575,34 @@ impl Sample {
         }
         let (columns, classes) = (self.columns, self.classes);
         let p = self.sample_probabilities(w, 0..self.rows, cancel)?;
-        let spread: f64 = p
-            .chunks_exact(classes)
-            .zip(&self.weights)
-            .map(|(p, weight)| f64::from(weight * (1.0 - p.iter().map(|p| p * p).sum::<f32>())))
-            .sum();
-        let Some((within, mut work)) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
-        work += (self.rows * columns * classes) as f64;
-        let spread = (spread / self.total / classes as f64) as f32;
+        let Some((within, work)) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
+        let work = work + (self.rows * columns * classes) as f64;
+        self.both_levels(within, self.spread(&p), work, l2, cancel)
+    }
+
+    /// Mean over the sample's rows, and classes, of `p (1 - p)`.
+    fn spread(&self, p: &[f32]) -> f32 {
+        let of_row = |(p, weight): (&[f32], &f32)| f64::from(weight * p.iter().map(|p| p * (1.0 - p)).sum::<f32>());
+        let sum: f64 = p.chunks_exact(self.classes).zip(&self.weights).map(of_row).sum();
+        (sum / self.total / self.classes as f64) as f32
+    }
+
+    /// What is within the directions, and what is outside, of the given spread.
+    fn both_levels(
+        &self,
+        within: Cholesky,
+        spread: f32,
+        mut work: f64,
+        l2: f64,
+        cancel: &Cancel,
+    ) -> Result<Option<Preconditioner>> {
+        let columns = self.columns;
         let mut tail = None;
         if !self.gram.is_empty() && columns <= TAIL_COLUMNS {
             work += (columns as f64).powi(3) / 6.0;
             let mut gram: Vec<f32> = self.gram.iter().map(|v| v * spread).collect();
-            let mean = (0..columns).map(|i| gram[i * columns + i]).sum::<f32>() / columns as f32;
             (0..columns).for_each(|i| gram[i * columns + i] += l2 as f32);
-            tail = factored(gram, columns, mean, self.parallel, cancel)?;
+            tail = factored(gram, columns, self.parallel, cancel)?;
         }
         let scalar = 1.0 / (spread * self.rest + l2 as f32);
         let within = vec![within];
@@ -624,10 +668,9 @@ impl Sample {
                 false => self.second_moments(&picked[class], false, cancel)?,
             };
             own.iter_mut().zip(&self.gram).for_each(|(own, gram)| *own = (1.0 - mix) * *own + mix * spread * gram);
-            let mean = (0..width).map(|i| own[i * width + i]).sum::<f32>() / width as f32;
             (0..columns).for_each(|i| own[i * width + i] += l2 as f32);
-            own[width * width - 1] += 1e-6 * mean;
-            factored(own, width, mean, false, cancel)
+            own[width * width - 1] += of_bias(own[width * width - 1]);
+            factored(own, width, false, cancel)
         };
         let within: Option<Vec<Cholesky>> = if self.parallel {
             (0..classes).into_par_iter().map(class).collect::<Result<_>>()?
@@ -742,8 +785,8 @@ fn without_pattern(count: usize) -> Vec<f32> {
 }
 
 /// How many pairs of classes count in a row.
-fn counting_pairs(p: &[f32]) -> usize {
-    (0..p.len()).map(|a| p[a + 1..].iter().filter(|other| p[a] * **other > PAIR).count()).sum()
+fn counting_pairs(p: &[f32], least: f32) -> usize {
+    (0..p.len()).map(|a| p[a + 1..].iter().filter(|other| p[a] * **other > least).count()).sum()
 }
 
 /// Takes the mean over classes, rows of `v`, from each.
@@ -768,18 +811,21 @@ fn softmax(scores: &mut [f32], label: usize) -> (f32, f32) {
     (own, sum)
 }
 
-/// The factor, of the matrix with as much more on its diagonal as float32 needs.
-fn factored(a: Vec<f32>, size: usize, mean: f32, parallel: bool, cancel: &Cancel) -> Result<Option<Cholesky>> {
+/// The factor, of the matrix with as much more on its diagonal, relative, as float32 needs.
+fn factored(a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result<Option<Cholesky>> {
     let mut more = 0.0;
     for _ in 0..6 {
-        let mut raised = a.clone();
-        (0..size).for_each(|i| raised[i * size + i] += more);
-        if let Some(factor) = Cholesky::new(raised, size, parallel, cancel)? {
+        if let Some(factor) = Cholesky::scaled(a.clone(), size, more, parallel, cancel)? {
             return Ok(Some(factor));
         }
-        more = if more == 0.0 { 1e-6 * mean } else { more * 8.0 };
+        more = if more == 0.0 { 1e-6 } else { more * 8.0 };
     }
     Ok(None)
+}
+
+/// What a bias gets on its diagonal, so that it is never singular; all of it where the bias is given.
+fn of_bias(own: f32) -> f32 {
+    if own > 0.0 { 1e-6 * own } else { 1.0 }
 }
 
 /// Up to `most` rows of a weight above 0: all, or one at an arbitrary place of each of `most` equal stretches.

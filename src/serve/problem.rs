@@ -215,8 +215,8 @@ impl<'a> Problem<'a> {
         v
     }
 
-    /// Weights and bias as the rows take them, in float32, of an inner vector.
-    fn narrow(&self, w: &[f64]) -> (Vec<f32>, Vec<f32>) {
+    /// Weights as the rows take them, in float32, of an inner vector, and the bias that goes with what they became.
+    fn narrow(&self, w: &[f64]) -> (Vec<f32>, Vec<f64>) {
         let columns = self.columns;
         let mut weights = Vec::with_capacity(self.classes * columns);
         let mut bias = Vec::with_capacity(self.classes);
@@ -227,7 +227,7 @@ impl<'a> Problem<'a> {
                 shift += f64::from(rounded) * mean;
                 weights.push(rounded);
             }
-            bias.push((w[columns] - shift) as f32);
+            bias.push(w[columns] - shift);
         }
         (weights, bias)
     }
@@ -242,6 +242,7 @@ impl<'a> Problem<'a> {
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let scaled: Vec<f64> = v.iter().map(|v| v / largest).collect();
         let (weights, bias) = self.narrow(&scaled);
+        let bias: Vec<f32> = bias.iter().map(|b| *b as f32).collect();
         let mut sums = vec![0.0; self.classes * columns];
         let mut bias_sums = vec![0.0; self.classes];
         self.inside(|| curvature.product(&self.x, &weights, &bias, &mut sums, &mut bias_sums, cancel))?;

@@ -622,6 +622,25 @@ mod tests {
     }
 
     #[test]
+    fn a_search_in_folds_converges_on_one_raw_column_of_any_size() {
+        for (size, shift) in [(1.0, 0.0), (255.0, 0.0), (1e4, 0.0), (100.0, 1000.0), (1e-3, 5.0)] {
+            let trainer = Trainer::new(1, None).unwrap();
+            for name in ["low", "high"] {
+                trainer.add_class(name).unwrap();
+            }
+            let labels: Vec<u32> = (0..40).map(|row| row % 2).collect();
+            let value = |row: usize| (row % 2) as f32 + ((row * 7) % 11) as f32 / 40.0;
+            let values = Array2::from_shape_fn((40, 1), |(row, _)| shift + size * value(row));
+            trainer.add(values.view(), &labels).unwrap();
+            let mut hear = |point: &PathPoint| assert!(point.fit.converged, "{size}, {shift}: {point:?}");
+            let penalties = default_penalties()[..11].to_vec();
+            let search = Search { penalties, judge: Judge::Folds(5), ..Search::default() };
+            let (head, _) = trainer.search(&FitOptions::default(), &search, &Cancel::new(), Some(&mut hear)).unwrap();
+            assert!(head.training.unwrap().fit.converged);
+        }
+    }
+
+    #[test]
     fn an_imprinted_head_needs_one_example_of_each_class() {
         let (values, labels) = rows(3);
         let head = trainer(&values, &labels).imprint(10.0).unwrap();

@@ -1,31 +1,31 @@
 """The head's fit beside scikit-learn's LogisticRegression: the same features, labels and penalty, in turn, in one run.
 
-usage: python tests/bench/head_scikit.py FEATURES.npy LABELS.npy [MORE_FEATURES.npy MORE_LABELS.npy ...]
-Ours runs to its certified relative gap of 1e-6; scikit-learn (lbfgs, tol 1e-4, at most 1,000 iterations) to its own stop.
-Objectives are evaluated in float64 from both sides' weights. Times are CPU seconds of fitting alone, threads added up.
-Needs numpy, scikit-learn, safetensors, and `make build`.
+usage: python tests/bench/head_scikit.py [--trace PROGRAM] [--iterations N] [--penalties A,B,C] FEATURES.npy LABELS.npy ...
+PROGRAM is the built benchmark `head_trace` (`cargo bench --no-run --bench head_trace` says where it is): it prints every step's CPU
+seconds, objective and certified gap. It runs before and after each of scikit-learn's fits (lbfgs, tol 1e-4, at most N
+iterations, one thread), and the mean counts. Objectives of scikit-learn are evaluated in float64 from its weights. Times are
+CPU seconds of fitting alone, on one thread each.
+Needs numpy, scikit-learn and threadpoolctl.
 """
+import argparse
 import json
 import pathlib
-import resource
 import subprocess
-import sys
-import tempfile
 import time
 import warnings
 
 import numpy as np
-from safetensors.numpy import load_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--trace", required=True)
+arguments.add_argument("--iterations", type=int, default=1000)
+arguments.add_argument("--penalties", default="0.01,1,100")
+arguments.add_argument("files", nargs="+")
+arguments = arguments.parse_args()
 warnings.simplefilter("ignore", ConvergenceWarning)
-
-
-def cpu(who):
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
 
 
 def objective(x, y, w, b, l2):
@@ -37,28 +37,42 @@ def objective(x, y, w, b, l2):
     return loss / len(x) + 0.5 * l2 * (w ** 2).sum()
 
 
-print("data | rows x columns x classes | l2 * rows | ours: CPU s, wall s, passes, gap | scikit-learn: CPU s, wall s, iterations"
-      " | its objective over ours, less 1 | CPU ratio")
-for features, labels in zip(sys.argv[1::2], sys.argv[2::2]):
+def trace(features, labels, lam):
+    out = subprocess.run([arguments.trace, features, labels, repr(lam)], stdout=subprocess.PIPE, check=True, text=True).stdout
+    *points, end = map(json.loads, out.splitlines())
+    return points, end
+
+
+def until(runs, reached):
+    """Mean CPU seconds of the first point that is good enough; None where one run has none."""
+    found = [next((point["cpu"] for point in points if reached(point)), None) for points, _ in runs]
+    return None if None in found else sum(found) / len(found)
+
+
+def text(seconds):
+    return "never" if seconds is None else f"{seconds:.3g}"
+
+
+print("data, rows x columns x classes, l2 * rows | ours: CPU s to scikit-learn's objective; to a certified gap of 1e-6; passes, products"
+      " | scikit-learn: CPU s, iterations | its objective over ours, less 1 | ratio at its objective; at gap 1e-6")
+for features, labels in zip(arguments.files[::2], arguments.files[1::2]):
     x, y = np.load(features).astype(np.float32), np.load(labels).astype(np.int64)
     n, classes = len(x), int(y.max()) + 1
-    for lam in (0.01, 1.0, 100.0):
-        with tempfile.TemporaryDirectory() as folder:
-            head = folder + "/head.safetensors"
-            began = cpu(resource.RUSAGE_CHILDREN)
-            out = subprocess.run([ROOT / "target/release/byol", "--json", "-q", "fit", "--features", features, "--labels",
-                                  labels, "--l2", repr(lam / n), "--max-iterations", "5000", "-o", head],
-                                 stdout=subprocess.PIPE, check=True).stdout
-            ours = cpu(resource.RUSAGE_CHILDREN) - began  # reading and judging included
-            fit = json.loads(out)["fit"]
-            tensors = load_file(head)
-        own = objective(x, y, tensors["weight"].astype(np.float64), tensors["bias"].astype(np.float64), lam / n)
-        model = LogisticRegression(C=1 / lam, tol=1e-4, max_iter=1000)
-        began, wall = cpu(resource.RUSAGE_SELF), time.perf_counter()
-        model.fit(x, y)
-        peer, wall = cpu(resource.RUSAGE_SELF) - began, time.perf_counter() - wall
-        w, b = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
-        theirs = objective(x, y, w, b, lam / n)
-        print(f"{pathlib.Path(features).stem} | {n} x {x.shape[1]} x {classes} | {lam} | {ours:.2f}, {fit['seconds']:.2f}, "
-              f"{fit.get('passes')}, {fit.get('gap', float('nan')):.0e} | {peer:.2f}, {wall:.2f}, {model.n_iter_[0]} | "
-              f"{theirs / own - 1:.1e} | {peer / ours:.1f}", flush=True)
+    for lam in map(float, arguments.penalties.split(",")):
+        runs = [trace(features, labels, lam)]
+        model = LogisticRegression(C=1 / lam, tol=1e-4, max_iter=arguments.iterations)
+        with threadpool_limits(1):
+            began = time.thread_time()
+            model.fit(x, y)
+            peer = time.thread_time() - began
+        runs.append(trace(features, labels, lam))
+        end = runs[0][1]
+        own = end["objective"]
+        theirs = objective(x, y, model.coef_.astype(np.float64), model.intercept_.astype(np.float64), lam / n)
+        same = until(runs, lambda point: point["objective"] <= theirs)
+        sure = until(runs, lambda point: point["gap"] is not None and point["gap"] <= 1e-6)
+        ratio = lambda seconds: "none" if seconds is None else f"{peer / seconds:.3g}"
+        stopped = "" if model.n_iter_[0] < arguments.iterations else " (not converged)"
+        print(f"{pathlib.Path(features).name.split('.')[0]}, {n} x {x.shape[1]} x {classes}, {lam:g} | {text(same)}; {text(sure)}; "
+              f"{end['passes']}, {end['products']} | {peer:.3g}, {model.n_iter_[0]}{stopped} | {theirs / own - 1:.1e} | "
+              f"{ratio(same)}; {ratio(sure)}", flush=True)
