@@ -255,6 +255,21 @@ fn a_refit_reaches_the_optimum_of_a_fresh_fit_also_with_a_class_more_or_less() {
 }
 
 #[test]
+fn a_class_too_rare_for_the_sample_of_a_start_is_fitted() {
+    // Of 30,000 rows a start looks at some thousands.
+    let (mut x, mut y) = sample(30_000, 40, 9);
+    for (row, label) in y.iter_mut().enumerate() {
+        *label = if row == 17_001 { 9 } else { *label };
+    }
+    x.row_mut(17_001).fill(3.0);
+    let features = Features { classes: None, ..Features::labelled(x, y) };
+    let head = Head::fit(&features, &quick(1e-2), &Cancel::new(), None).unwrap();
+    let fit = head.training.clone().unwrap().fit;
+    assert!(fit.converged && fit.objective.is_finite(), "{fit:?}");
+    assert!(head.bias.sum().abs() < 1e-4, "{}", head.bias);
+}
+
+#[test]
 fn a_trainer_finds_its_way_back_sooner_than_a_fresh_fit() {
     // More columns than the start of a fresh fit solves: something is left to do.
     let (x, y) = sample(3000, 300, 5);

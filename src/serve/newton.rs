@@ -69,6 +69,14 @@ impl State {
 }
 
 impl Problem<'_> {
+    /// How probable a class must be in a row to be listed for the products to come: a share of what is left to find. A class
+    /// that is rare is improbable nearly everywhere: left out there, its bias would have no curvature.
+    fn least(&self, coarse: f64, spread: f64) -> f32 {
+        let rarest = self.shares.iter().fold(f64::INFINITY, |least, &share| least.min(share));
+        let most = 1e-3 * (rarest * self.classes as f64).min(1.0);
+        (coarse * spread).clamp(1e-20, most.max(1e-20)) as f32
+    }
+
     /// The optimum, from `start` or from what a sample of the rows suggests.
     ///
     /// # Errors
@@ -152,7 +160,7 @@ impl Problem<'_> {
             // Measured with two levels; what is made of all columns is a Hessian nearly as good as the rows' own.
             quick &= preconditioner.as_ref().is_some_and(|p| p.has_levels()) && !state.exact;
             if !quick && !listed {
-                pass.keep_from(least(coarse, spread));
+                pass.keep_from(self.least(coarse, spread));
                 listed = true;
                 state.value = self.evaluate(&mut pass, state.exact, &state.w, l2, &mut state.gradient, cancel)?;
                 state.passes += 1;
@@ -167,7 +175,7 @@ impl Problem<'_> {
                 Step { direction: memory.direction(&state.gradient, &apply), norm: f64::INFINITY, products: 0 }
             } else {
                 let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
-                pass.keep_from(least(coarse, spread));
+                pass.keep_from(self.least(coarse, spread));
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
                 let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
                 state.products += found.products;
@@ -189,7 +197,7 @@ impl Problem<'_> {
             // pass in float64 costs several in float32, so L-BFGS goes on while its gradients become smaller.
             if !state.exact && !quick && -slope < 2e-8 * state.value.objective {
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, self.least(coarse, spread), l2, cancel)?;
                 if state.gap() <= options.tolerance || found.products == 0 {
                     continue;
                 }
@@ -222,7 +230,7 @@ impl Problem<'_> {
                     break false;
                 }
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, self.least(coarse, spread), l2, cancel)?;
                 continue;
             };
             iterations += 1;
@@ -249,7 +257,7 @@ impl Problem<'_> {
                 }
                 (stalled, last_norm) = (0, f64::INFINITY);
                 (quick, listed) = (false, true);
-                self.go_exact(&mut state, &mut pass, least(coarse, spread), l2, cancel)?;
+                self.go_exact(&mut state, &mut pass, self.least(coarse, spread), l2, cancel)?;
             }
         };
         let gap = (l2 > 0.0).then(|| state.gap());
@@ -318,11 +326,6 @@ impl Problem<'_> {
         }
         Ok(Step { direction, norm, products })
     }
-}
-
-/// How much a row must curve the loss to be listed for the products to come: a share of what is left to find.
-fn least(coarse: f64, spread: f64) -> f32 {
-    (coarse * spread).clamp(1e-20, 1e-3) as f32
 }
 
 /// What one fit leaves for the next of nearly the same rows, so that it need not make a preconditioner: the last one.

@@ -23,7 +23,7 @@ use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonor
 use crate::error::Result;
 use crate::newton::Memory;
 use crate::pass::{Data, Pass, project};
-use crate::problem::dot;
+use crate::problem::{dot, log_shares};
 use crate::rows::Rows;
 
 /// Most rows of the sample, and most values in it.
@@ -324,7 +324,9 @@ impl Sample {
         self.y.iter().zip(&self.weights).for_each(|(&label, &w)| shares[label as usize] += f64::from(w) / self.total);
         let mut w = vec![0f64; classes * width];
         if self.constant > 0.0 {
-            w.chunks_exact_mut(width).zip(&shares).for_each(|(w, share)| w[width - 1] = share.ln());
+            // The sample may lack a class.
+            let seen: Vec<f64> = shares.iter().map(|share| share.max(0.5 / rows as f64)).collect();
+            w.chunks_exact_mut(width).zip(log_shares(&seen)).for_each(|(w, bias)| w[width - 1] = bias);
         }
         let spread = (1.0 - shares.iter().map(|s| s * s).sum::<f64>()) / (classes - 1) as f64;
         let Some(common) = self.common(spread as f32, l2, cancel)? else { return Ok(None) };

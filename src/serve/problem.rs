@@ -4,6 +4,7 @@
 //! class totals equal the labels' are a feasible point of the dual problem, whose value is below the optimum.
 
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 
 use ndarray::{Array1, Array2};
 
@@ -41,7 +42,7 @@ pub struct Problem<'a> {
     pub shares: Vec<f64>,
     /// `[classes, columns]`: weighted sum of the centred, scaled rows of a class, over `total`.
     pub class_sums: Vec<f64>,
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Pool>,
     /// Whether the work is worth several threads.
     pub parallel: bool,
     /// The bias, where it is given.
@@ -103,11 +104,8 @@ impl<'a> Problem<'a> {
         }
         let weights = row_weights(y, classes, options)?;
 
-        let pool = match options.threads {
-            0 | 1 => None,
-            threads => rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok(),
-        };
         let parallel = options.threads != 1 && rows * columns * classes > 4_000_000;
+        let pool = if parallel && options.threads > 1 { Pool::new(options.threads) } else { None };
         let data = Data { x, columns, y, classes, weights: weights.as_deref() };
         let found = inside(pool.as_ref(), parallel, || statistics(&data, parallel, cancel))?;
         let Statistics { total, class_totals, mut mean, deviation, class_sums } = found;
@@ -289,6 +287,11 @@ impl<'a> Problem<'a> {
             }
             bias[c] = w[self.columns] - shift;
         }
+        if self.fixed.is_none() {
+            // The same added to all changes no probability: of all these optima the one that sums to 0.
+            let mean = bias.sum() / self.classes as f64;
+            bias -= mean;
+        }
         (weights, bias)
     }
 
@@ -419,9 +422,8 @@ impl<'a> Problem<'a> {
     /// The optimum for an infinite penalty: no weights, the bias tells the shares.
     pub fn prior(&self) -> Vec<f64> {
         let mut w = vec![0.0; self.classes * (self.columns + 1)];
-        for (c, share) in self.shares.iter().enumerate() {
-            w[c * (self.columns + 1) + self.columns] = share.ln();
-        }
+        let bias = log_shares(&self.shares);
+        w.chunks_exact_mut(self.columns + 1).zip(bias).for_each(|(w, bias)| w[self.columns] = bias);
         self.hold(&mut w);
         w
     }
@@ -456,9 +458,49 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
+/// The bias that tells these shares, summing to 0 as every optimum's does that is looked for from nothing.
+pub fn log_shares(shares: &[f64]) -> Vec<f64> {
+    let mean = shares.iter().map(|share| share.ln()).sum::<f64>() / shares.len() as f64;
+    shares.iter().map(|share| share.ln() - mean).collect()
+}
+
+/// Threads of a fit's own. When it is dropped they have ended: a host that forks or unloads us after a call finds none.
+struct Pool {
+    /// None only while it is dropped.
+    pool: Option<rayon::ThreadPool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// None where the system gives no threads.
+    fn new(count: usize) -> Option<Self> {
+        let mut threads = Vec::new();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|i| format!("byol-fit-{i}"))
+            .spawn_handler(|thread| {
+                let named = std::thread::Builder::new().name(thread.name().unwrap_or_default().to_owned());
+                threads.push(named.spawn(|| thread.run())?);
+                Ok(())
+            })
+            .build()
+            .ok();
+        let found = Self { pool, threads };
+        found.pool.is_some().then_some(found)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // It tells its threads to end, and does not wait for them.
+        drop(self.pool.take());
+        self.threads.drain(..).for_each(|thread| _ = thread.join());
+    }
+}
+
 /// Runs `work` in the fit's own pool, if it has one and the work is worth it.
-fn inside<R: Send>(pool: Option<&rayon::ThreadPool>, parallel: bool, work: impl FnOnce() -> R + Send) -> R {
-    match pool {
+fn inside<R: Send>(pool: Option<&Pool>, parallel: bool, work: impl FnOnce() -> R + Send) -> R {
+    match pool.and_then(|pool| pool.pool.as_ref()) {
         Some(pool) if parallel => pool.install(work),
         _ => work(),
     }

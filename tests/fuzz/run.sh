@@ -32,8 +32,7 @@ nm "$built/model" | grep -q __asan_init || { echo 'the targets are not instrumen
 
 BYOL_ONNXRUNTIME=${BYOL_ONNXRUNTIME:-$PWD/.native/onnxruntime/lib}
 ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1}
-LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=tests/fuzz/leaks.supp:print_suppressions=0}
-export BYOL_ONNXRUNTIME ASAN_OPTIONS LSAN_OPTIONS
+export BYOL_ONNXRUNTIME ASAN_OPTIONS
 if [ $# = 2 ] && [ -f "$2" ]; then exec "$built/$1" "$2"; fi
 
 targets=${*:-model head picture view structs}
