@@ -97,15 +97,18 @@ impl Problem<'_> {
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
         let mut preconditioner = kept.take(self, l2);
-        let mut made = false;
+        let mut age = AGE;
         let w = match start {
             Some(start) => start,
             None => match self.sample(cancel)? {
                 Some(sample) => match self.inside(|| sample.start(l2, cancel))? {
                     Some((mut w, found)) => {
                         self.hold(&mut w);
-                        made = found.is_some();
-                        preconditioner = found.map(Arc::new);
+                        if let Some(found) = found {
+                            // Made where the fit begins, it is right for long.
+                            age = 4 * AGE;
+                            preconditioner = Some(Arc::new(found));
+                        }
                         w
                     }
                     None => self.prior(),
@@ -119,7 +122,7 @@ impl Problem<'_> {
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
         let (mut quick, mut listed) = (l2 > 0.0, true);
-        let (mut memory, mut age, mut since) = (Memory::default(), if made { 4 * AGE } else { AGE }, 0);
+        let (mut memory, mut since) = (Memory::default(), 0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled) = (0, 0);
         let mut coarse = 1e-2;

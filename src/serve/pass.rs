@@ -111,8 +111,6 @@ impl Pass {
             active: Active::default(),
             scratch: Vec::new(),
         };
-        let count = data.classes.div_ceil(TILE);
-        let tiles = (0..count).map(|i| (data.classes * i / count, data.classes * (i + 1) / count)).collect();
         Self {
             arch: Arch::new(),
             parts: (0..rows.div_ceil(rows_per_part)).map(|_| part()).collect(),
@@ -122,7 +120,7 @@ impl Pass {
             bias_gradient: vec![0.0; data.classes],
             rows_per_part,
             parallel,
-            tiles,
+            tiles: tiles_of(data.classes),
             least: 1e-4,
         }
     }
@@ -242,11 +240,7 @@ pub fn project(
 ) -> Result<()> {
     const ROWS: usize = 8 * BLOCK;
     let arch = Arch::new();
-    let count = vectors.len() / columns;
-    let tiles: Vec<_> = {
-        let tiles = count.div_ceil(TILE);
-        (0..tiles).map(|i| (count * i / tiles, count * (i + 1) / tiles)).collect()
-    };
+    let tiles = tiles_of(vectors.len() / columns);
     let mut packed = Vec::new();
     pack(vectors, columns, &tiles, arch.dispatch(Lanes).0, &mut packed);
     let work = |(x, out): (&[f32], &mut [f32])| {
@@ -372,6 +366,12 @@ impl WithSimd for ExactRows<'_> {
             }
         }
     }
+}
+
+/// The first and the one behind the last of each tile.
+fn tiles_of(classes: usize) -> Vec<(usize, usize)> {
+    let count = classes.div_ceil(TILE);
+    (0..count).map(|i| (classes * i / count, classes * (i + 1) / count)).collect()
 }
 
 /// Lays the weights out as the forward kernel reads them: per tile, per vector of columns, one vector per class.

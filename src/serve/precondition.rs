@@ -23,7 +23,7 @@ use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonor
 use crate::error::Result;
 use crate::newton::Memory;
 use crate::pass::{Data, Pass, project};
-use crate::problem::{dot, log_shares};
+use crate::problem::dot;
 use crate::rows::Rows;
 
 /// Most rows of the sample, and most values in it.
@@ -310,7 +310,7 @@ impl Sample {
         if self.per_class {
             return Ok(None);
         }
-        let (width, classes, rows) = (self.directions + 1, self.classes, self.rows);
+        let (width, classes) = (self.directions + 1, self.classes);
         let data = Data {
             x: Rows::F32(&self.z),
             columns: width,
@@ -325,8 +325,8 @@ impl Sample {
         let mut w = vec![0f64; classes * width];
         if self.constant > 0.0 {
             // The sample may lack a class.
-            let seen: Vec<f64> = shares.iter().map(|share| share.max(0.5 / rows as f64)).collect();
-            w.chunks_exact_mut(width).zip(log_shares(&seen)).for_each(|(w, bias)| w[width - 1] = bias);
+            let least = 0.5 / self.rows as f64;
+            w.chunks_exact_mut(width).zip(&shares).for_each(|(w, share)| w[width - 1] = share.max(least).ln());
         }
         let spread = (1.0 - shares.iter().map(|s| s * s).sum::<f64>()) / (classes - 1) as f64;
         let Some(common) = self.common(spread as f32, l2, cancel)? else { return Ok(None) };
@@ -374,12 +374,11 @@ impl Sample {
                 if made == 3 {
                     break;
                 }
-                let mut p = vec![0f32; rows * classes];
-                let narrow: Vec<f32> = w.iter().map(|w| *w as f32).collect();
-                self.probabilities(&self.z, &narrow, width, l2, self.total, &mut p);
-                let Some(found) = self.hessian(&p, rows, self.total, l2, cancel)? else { break };
+                let p = self.probabilities_within(&w.iter().map(|w| *w as f32).collect::<Vec<_>>());
+                let spread = self.spread(&p);
+                let Some(found) = self.hessian(&p, spread, l2, cancel)? else { break };
                 work = found.1;
-                within = Some((found.0, self.spread(&p)));
+                within = Some((found.0, spread));
                 (made, since) = (made + 1, 0);
                 continue;
             }
@@ -430,24 +429,18 @@ impl Sample {
         factored(moments, width, self.parallel, cancel)
     }
 
-    /// The objective; and into `p`, as many rows as it has, the probabilities at `w`: rows of `x` are `width` long and
-    /// hold a last 1.
-    fn probabilities(&self, x: &[f32], w: &[f32], width: usize, l2: f64, total: f64, p: &mut [f32]) -> f64 {
-        let rows = p.len() / self.classes;
-        inner_products(&x[..rows * width], w, width, p);
-        let mut loss = 0.0;
-        for ((p, &label), &weight) in p.chunks_exact_mut(self.classes).zip(&self.y).zip(&self.weights) {
-            let (own, sum) = softmax(p, label as usize);
-            loss += f64::from(weight) * (f64::from(sum).ln() - f64::from(own));
-        }
-        let square: f64 =
-            w.chunks_exact(width).flat_map(|w| &w[..width - 1]).map(|&w| f64::from(w) * f64::from(w)).sum();
-        loss / total + 0.5 * l2 * square
+    /// Probabilities of the sample's rows within the directions, at `w` of all classes.
+    fn probabilities_within(&self, w: &[f32]) -> Vec<f32> {
+        let mut p = vec![0f32; self.rows * self.classes];
+        inner_products(&self.z, w, self.directions + 1, &mut p);
+        p.chunks_exact_mut(self.classes).for_each(softmax);
+        p
     }
 
-    /// The factored Hessian within the directions, and the multiply-adds that it took, at the probabilities `p` of the first rows.
-    fn hessian(&self, p: &[f32], rows: usize, total: f64, l2: f64, cancel: &Cancel) -> Result<Option<(Cholesky, f64)>> {
-        let (width, classes) = (self.directions + 1, self.classes);
+    /// The factored Hessian within the directions, and the multiply-adds that it took, at the rows' probabilities `p` and
+    /// their [`Sample::spread`].
+    fn hessian(&self, p: &[f32], spread: f32, l2: f64, cancel: &Cancel) -> Result<Option<(Cholesky, f64)>> {
+        let (width, classes, rows, total) = (self.directions + 1, self.classes, self.rows, self.total);
         let size = width * classes;
         let mut h = vec![0f32; size * size];
         let mut work = (size as f64).powi(3) / 6.0;
@@ -483,16 +476,15 @@ impl Sample {
             product.add_to(&mut block, width, false, cancel).map(|()| block.clone())
         };
         // Of less to share out, less is too little to count.
-        let least = PAIR.min(0.01 * classes as f32 * self.spread(p));
+        let least = PAIR.min(0.01 * classes as f32 * spread);
         let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
         let pairs = classes * (classes - 1) / 2;
         let triangle = width * (width + 1) / 2;
-        let counts = p[..rows * classes].chunks_exact(classes).map(|p| counting_pairs(p, least)).sum::<usize>();
+        let counts = p.chunks_exact(classes).map(|p| counting_pairs(p, least)).sum::<usize>();
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
         let levels = self.basis.is_some();
-        if levels && p[..rows * classes].chunks_exact(classes).all(|row| row == &p[..classes]) {
-            picked.extend((0u32..).zip(&self.weights[..rows]).map(|(row, &w)| (row, (f64::from(w) / total) as f32)));
-            let found = moments(&picked)?;
+        if levels && p.chunks_exact(classes).all(|row| row == &p[..classes]) {
+            let found = moments(&self.mean_weights())?;
             work += each(rows);
             for a in 0..classes {
                 (a + 1..classes).for_each(|b| add(a, b, &|i, j| p[a] * p[b] * found[i * width + j]));
@@ -500,11 +492,11 @@ impl Sample {
         } else if levels && rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
             // All pairs count in most rows: one product of the rows' pairs of directions and their pairs of classes.
             let mut of_directions = Vec::with_capacity(rows * triangle);
-            for z in self.z[..rows * width].chunks_exact(width) {
+            for z in self.z.chunks_exact(width) {
                 (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
             }
             let mut of_classes = Vec::with_capacity(rows * pairs);
-            for (p, &weight) in p.chunks_exact(classes).zip(&self.weights).take(rows) {
+            for (p, &weight) in p.chunks_exact(classes).zip(&self.weights) {
                 let weight = (f64::from(weight) / total) as f32;
                 (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
             }
@@ -535,7 +527,7 @@ impl Sample {
                 for b in a + 1..classes {
                     picked.clear();
                     let (mut all, mut kept) = (0f64, 0f64);
-                    for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)).take(rows) {
+                    for (row, (p, &weight)) in (0u32..).zip(p.chunks_exact(classes).zip(&self.weights)) {
                         let product = p[a] * p[b];
                         all += f64::from(product * weight);
                         if product > least {
@@ -577,9 +569,10 @@ impl Sample {
         }
         let (columns, classes) = (self.columns, self.classes);
         let p = self.sample_probabilities(w, 0..self.rows, cancel)?;
-        let Some((within, work)) = self.hessian(&p, self.rows, self.total, l2, cancel)? else { return Ok(None) };
+        let spread = self.spread(&p);
+        let Some((within, work)) = self.hessian(&p, spread, l2, cancel)? else { return Ok(None) };
         let work = work + (self.rows * columns * classes) as f64;
-        self.both_levels(within, self.spread(&p), work, l2, cancel)
+        self.both_levels(within, spread, work, l2, cancel)
     }
 
     /// Mean over the sample's rows, and classes, of `p (1 - p)`.
@@ -633,7 +626,7 @@ impl Sample {
         product.add_to(&mut p, classes, self.parallel, cancel)?;
         for p in p.chunks_exact_mut(classes) {
             p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
-            softmax(p, 0);
+            softmax(p);
         }
         Ok(p)
     }
@@ -803,14 +796,12 @@ fn sum_to_zero(v: &mut [f32], width: usize) {
     }
 }
 
-/// Probabilities in place of scores. Returns a class's score less the largest, and the sum of exponentials.
-fn softmax(scores: &mut [f32], label: usize) -> (f32, f32) {
+/// Probabilities in place of scores.
+fn softmax(scores: &mut [f32]) {
     let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let own = scores[label] - top;
     scores.iter_mut().for_each(|z| *z = (*z - top).exp());
     let sum: f32 = scores.iter().sum();
     scores.iter_mut().for_each(|e| *e /= sum);
-    (own, sum)
 }
 
 /// The factor, of the matrix with as much more on its diagonal, relative, as float32 needs.

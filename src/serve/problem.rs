@@ -42,6 +42,7 @@ pub struct Problem<'a> {
     pub shares: Vec<f64>,
     /// `[classes, columns]`: weighted sum of the centred, scaled rows of a class, over `total`.
     pub class_sums: Vec<f64>,
+    /// Only where the work is worth several threads.
     pool: Option<Pool>,
     /// Whether the work is worth several threads.
     pub parallel: bool,
@@ -107,7 +108,7 @@ impl<'a> Problem<'a> {
         let parallel = options.threads != 1 && rows * columns * classes > 4_000_000;
         let pool = if parallel && options.threads > 1 { Pool::new(options.threads) } else { None };
         let data = Data { x, columns, y, classes, weights: weights.as_deref() };
-        let found = inside(pool.as_ref(), parallel, || statistics(&data, parallel, cancel))?;
+        let found = inside(pool.as_ref(), || statistics(&data, parallel, cancel))?;
         let Statistics { total, class_totals, mut mean, deviation, class_sums } = found;
         if let Some((row, column, value)) = non_finite_in(&x, rows, columns, &mean, &deviation)? {
             return Err(Error::NonFinite { row, column, value });
@@ -180,9 +181,9 @@ impl<'a> Problem<'a> {
         if self.one_column { 2.0 * l2 } else { l2 }
     }
 
-    /// Runs `work` in the fit's own pool, if it has one and the work is worth it.
+    /// Runs `work` in the fit's own pool, if it has one.
     pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        inside(self.pool.as_ref(), self.parallel, work)
+        inside(self.pool.as_ref(), work)
     }
 
     /// What the preconditioner is made from, made once.
@@ -422,8 +423,7 @@ impl<'a> Problem<'a> {
     /// The optimum for an infinite penalty: no weights, the bias tells the shares.
     pub fn prior(&self) -> Vec<f64> {
         let mut w = vec![0.0; self.classes * (self.columns + 1)];
-        let bias = log_shares(&self.shares);
-        w.chunks_exact_mut(self.columns + 1).zip(bias).for_each(|(w, bias)| w[self.columns] = bias);
+        w.chunks_exact_mut(self.columns + 1).zip(&self.shares).for_each(|(w, share)| w[self.columns] = share.ln());
         self.hold(&mut w);
         w
     }
@@ -456,12 +456,6 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
-}
-
-/// The bias that tells these shares, summing to 0 as every optimum's does that is looked for from nothing.
-pub fn log_shares(shares: &[f64]) -> Vec<f64> {
-    let mean = shares.iter().map(|share| share.ln()).sum::<f64>() / shares.len() as f64;
-    shares.iter().map(|share| share.ln() - mean).collect()
 }
 
 /// Threads of a fit's own. When it is dropped they have ended: a host that forks or unloads us after a call finds none.
@@ -498,11 +492,11 @@ impl Drop for Pool {
     }
 }
 
-/// Runs `work` in the fit's own pool, if it has one and the work is worth it.
-fn inside<R: Send>(pool: Option<&Pool>, parallel: bool, work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work` in the fit's own pool, if it has one.
+fn inside<R: Send>(pool: Option<&Pool>, work: impl FnOnce() -> R + Send) -> R {
     match pool.and_then(|pool| pool.pool.as_ref()) {
-        Some(pool) if parallel => pool.install(work),
-        _ => work(),
+        Some(pool) => pool.install(work),
+        None => work(),
     }
 }
 
