@@ -324,9 +324,7 @@ impl Sample {
         self.y.iter().zip(&self.weights).for_each(|(&label, &w)| shares[label as usize] += f64::from(w) / self.total);
         let mut w = vec![0f64; classes * width];
         if self.constant > 0.0 {
-            // The sample may lack a class.
-            let least = 0.5 / self.rows as f64;
-            w.chunks_exact_mut(width).zip(&shares).for_each(|(w, share)| w[width - 1] = share.max(least).ln());
+            w.chunks_exact_mut(width).zip(&shares).for_each(|(w, share)| w[width - 1] = share.ln());
         }
         let spread = (1.0 - shares.iter().map(|s| s * s).sum::<f64>()) / (classes - 1) as f64;
         let Some(common) = self.common(spread as f32, l2, cancel)? else { return Ok(None) };
