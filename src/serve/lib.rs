@@ -25,6 +25,7 @@ mod newton;
 mod npy;
 pub mod packed;
 mod pass;
+mod pass_wide;
 pub mod path;
 pub mod pipeline;
 mod pool;

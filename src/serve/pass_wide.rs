@@ -1,0 +1,295 @@
+//! The pass of [`crate::pass`] for many classes: a row's scores lie side by side.
+//!
+//! For few classes scores are inner products, each summed across a vector at its end, and a vector of softmax is the same class of
+//! many rows. For many classes those last sums cost a third of the arithmetic, and the softmax as much again. Here a
+//! vector is many classes of one row throughout, and nothing is summed across.
+//!
+//! The bias enters as a factor, `exp(score + bias) = exp(score) exp(bias)`, in two float32 numbers: its digits are not
+//! swallowed by the score's, as in a float32 sum, and no float64 is needed.
+
+use pulp::{Simd, WithSimd};
+
+use crate::curvature::Active;
+use crate::pass::{Data, Part, exp, weight};
+
+/// Rows per block: with 1,000 classes, their scores and as many rows' 1,000 columns lie in a second-level cache of 512 KiB.
+const BLOCK: usize = 64;
+/// Most vectors of classes that one kernel call handles: 8 rows by 3 vectors are 24 of AVX-512's 32 registers.
+const VECTORS: usize = 3;
+/// A row's classes are padded to a multiple of this: vectors of all machines.
+const LANES: usize = 16;
+/// From so many classes on this pays.
+const CLASSES: usize = 24;
+/// Farthest apart that biases may be, so that their factors keep clear of float32's ends.
+const BIAS_RANGE: f64 = 40.0;
+
+/// Calls a product for a number of vectors, with as many rows at a time as registers hold.
+macro_rules! vectors_of {
+    ($s:ident, $vectors:expr, $product:ident($($argument:expr),*)) => {
+        match ($vectors, $s::REGISTER_COUNT >= 32) {
+            (1, true) => $product::<$s, 8, 1>($($argument),*),
+            (2, true) => $product::<$s, 8, 2>($($argument),*),
+            (3, true) => $product::<$s, 8, 3>($($argument),*),
+            (1, false) => $product::<$s, 4, 1>($($argument),*),
+            (2, false) => $product::<$s, 4, 2>($($argument),*),
+            (3, false) => $product::<$s, 4, 3>($($argument),*),
+            _ => unreachable!("panels have 1 to {VECTORS} vectors"),
+        }
+    };
+}
+
+/// Weights and bias as the kernels read them.
+#[derive(Default)]
+pub struct Packed {
+    /// Per panel, per column, its classes' weights.
+    weights: Vec<f32>,
+    /// First class and vectors of each panel.
+    panels: Vec<(usize, usize)>,
+    /// `exp(bias - largest)` of every class, 0 where a class is padding; and what float32 left of it.
+    factors: Vec<f32>,
+    remainders: Vec<f32>,
+    /// Bias minus the largest.
+    bias: Vec<f64>,
+    /// Classes with their padding.
+    step: usize,
+}
+
+impl Packed {
+    /// Whether rows of these classes should go through here.
+    pub fn suits(bias: &[f64]) -> bool {
+        let ends = bias.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &b| (low.min(b), high.max(b)));
+        bias.len() >= CLASSES && ends.1 - ends.0 < BIAS_RANGE
+    }
+
+    /// Takes in weights `[classes, columns]`; a vector of the machine has `lanes` numbers.
+    pub fn fill(&mut self, weights: &[f32], columns: usize, bias: &[f64], lanes: usize) {
+        let classes = bias.len();
+        self.step = classes.next_multiple_of(LANES);
+        let vectors = self.step / lanes;
+        let count = vectors.div_ceil(VECTORS);
+        let bound = |i: usize| vectors * i / count;
+        self.panels.clear();
+        self.panels.extend((0..count).map(|i| (bound(i) * lanes, bound(i + 1) - bound(i))));
+        self.weights.clear();
+        self.weights.resize(self.step * columns, 0.0);
+        for &(first, vectors) in &self.panels {
+            let width = vectors * lanes;
+            let panel = &mut self.weights[first * columns..(first + width) * columns];
+            for (c, row) in weights.chunks_exact(columns).enumerate().skip(first).take(width) {
+                row.iter().enumerate().for_each(|(k, &w)| panel[k * width + c - first] = w);
+            }
+        }
+        let largest = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        self.bias.clear();
+        self.bias.extend(bias.iter().map(|b| b - largest));
+        for (to, of) in [(&mut self.factors, 0), (&mut self.remainders, 1)] {
+            to.clear();
+            to.extend(self.bias.iter().map(|b| {
+                let factor = b.exp();
+                if of == 0 { factor as f32 } else { (factor - f64::from(factor as f32)) as f32 }
+            }));
+            to.resize(self.step, 0.0);
+        }
+    }
+}
+
+/// Rows from `start` on, of one part.
+pub struct WideBlocks<'a> {
+    pub data: &'a Data<'a>,
+    pub x: &'a [f32],
+    pub packed: &'a Packed,
+    pub start: usize,
+    pub least: f32,
+    pub part: &'a mut Part,
+}
+
+impl WithSimd for WideBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { data, x, packed, start, least, part } = self;
+        let (columns, step) = (data.columns, packed.step);
+        if part.scores.len() < BLOCK * step {
+            part.scores.resize(BLOCK * step, 0.0);
+        }
+        for (block, x) in x.chunks(BLOCK * columns).enumerate() {
+            let rows = x.len() / columns;
+            let first = start + block * BLOCK;
+            let scores = &mut part.scores[..rows * step];
+            for &(class, vectors) in &packed.panels {
+                let panel = &packed.weights[class * columns..(class + vectors * S::F32_LANES) * columns];
+                let scores = &mut scores[class..];
+                vectors_of!(S, vectors, forward(simd, x, columns, panel, scores, step));
+            }
+            for (row, scores) in (first..).zip(scores.chunks_exact_mut(step)) {
+                let (label, weight) = (data.y[row] as usize, weight(data.weights, row));
+                let (loss, others) = softmax(scores, packed, label, weight);
+                part.loss += f64::from(weight) * loss;
+                part.separated &= others < 0.5;
+                keep(&mut part.active, row, weight, others, least, &scores[..data.classes], label);
+                part.bias_gradient.iter_mut().zip(&*scores).for_each(|(sum, &r)| *sum += f64::from(r));
+            }
+            let tiles = data.classes.div_ceil(6);
+            for tile in 0..tiles {
+                let (c0, c1) = (data.classes * tile / tiles, data.classes * (tile + 1) / tiles);
+                let (residuals, gradient) = (&scores[c0..], &mut part.gradient[c0 * columns..c1 * columns]);
+                if S::REGISTER_COUNT >= 32 {
+                    match c1 - c0 {
+                        6 => backward::<S, 4, 6>(simd, x, columns, residuals, step, gradient),
+                        5 => backward::<S, 4, 5>(simd, x, columns, residuals, step, gradient),
+                        _ => backward::<S, 4, 4>(simd, x, columns, residuals, step, gradient),
+                    }
+                } else {
+                    match c1 - c0 {
+                        6 => backward::<S, 2, 6>(simd, x, columns, residuals, step, gradient),
+                        5 => backward::<S, 2, 5>(simd, x, columns, residuals, step, gradient),
+                        _ => backward::<S, 2, 4>(simd, x, columns, residuals, step, gradient),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Notes a row for products with the Hessian, if it counts.
+#[inline(always)]
+fn keep(active: &mut Active, row: usize, weight: f32, others: f32, least: f32, residuals: &[f32], label: usize) {
+    if weight <= 0.0 || others <= 0.0 {
+        return;
+    }
+    // At most this share is not the own class's: too little to be kept, and seen without a look.
+    if others < least {
+        active.spread += 2.0 * f64::from(others * weight);
+        return;
+    }
+    let p = |(class, r): (usize, &f32)| if class == label { 1.0 - others } else { r / weight };
+    active.push(row, weight, least, residuals.iter().enumerate().map(p));
+}
+
+/// `out[r][c] = x[r] . w[c]` for the classes of a panel, `M` rows at a time.
+#[inline(always)]
+fn forward<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    x: &[f32],
+    columns: usize,
+    panel: &[f32],
+    out: &mut [f32],
+    step: usize,
+) {
+    let rows = x.len() / columns;
+    let vectors = &S::as_simd_f32s(panel).0.as_chunks::<V>().0[..columns];
+    for first in (0..rows).step_by(M) {
+        // Past the last row the last row is done again; its scores are not stored.
+        let x: [&[f32]; M] = std::array::from_fn(|r| &x[(first + r).min(rows - 1) * columns..][..columns]);
+        let mut sums = [[simd.splat_f32s(0.0); V]; M];
+        for (k, w) in vectors.iter().enumerate() {
+            for r in 0..M {
+                let x = simd.splat_f32s(x[r][k]);
+                for v in 0..V {
+                    sums[r][v] = simd.mul_add_f32s(x, w[v], sums[r][v]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate().take(rows - first) {
+            let start = (first + r) * step;
+            S::as_mut_simd_f32s(&mut out[start..start + V * S::F32_LANES]).0.copy_from_slice(sums);
+        }
+    }
+}
+
+/// `gradient[c] += sum over r of residuals[r][c] x[r]`, `K` vectors of columns and `H` classes at a time.
+#[inline(always)]
+fn backward<S: Simd, const K: usize, const H: usize>(
+    simd: S,
+    x: &[f32],
+    columns: usize,
+    residuals: &[f32],
+    step: usize,
+    gradient: &mut [f32],
+) {
+    let lanes = S::F32_LANES;
+    let mut k = 0;
+    while k + K * lanes <= columns {
+        let mut sums = [[simd.splat_f32s(0.0); K]; H];
+        for (row, residuals) in x.chunks_exact(columns).zip(residuals.chunks(step)) {
+            let x = S::as_simd_f32s(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
+            let residuals = &residuals[..H];
+            for c in 0..H {
+                let residual = simd.splat_f32s(residuals[c]);
+                for j in 0..K {
+                    sums[c][j] = simd.mul_add_f32s(x[j], residual, sums[c][j]);
+                }
+            }
+        }
+        for c in 0..H {
+            let out = S::as_mut_simd_f32s(&mut gradient[c * columns + k..c * columns + k + K * lanes]).0;
+            for j in 0..K {
+                out[j] = simd.add_f32s(out[j], sums[c][j]);
+            }
+        }
+        k += K * lanes;
+    }
+    while k < columns {
+        let width = lanes.min(columns - k);
+        let mut sums = [simd.splat_f32s(0.0); H];
+        for (row, residuals) in x.chunks_exact(columns).zip(residuals.chunks(step)) {
+            let x = simd.partial_load_f32s(&row[k..k + width]);
+            for c in 0..H {
+                sums[c] = simd.mul_add_f32s(x, simd.splat_f32s(residuals[c]), sums[c]);
+            }
+        }
+        for c in 0..H {
+            let out = &mut gradient[c * columns + k..c * columns + k + width];
+            let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[c]);
+            simd.partial_store_f32s(out, sum);
+        }
+        k += width;
+    }
+}
+
+/// Turns a row's scores into weight times (probability minus truth), padding into 0. The loss, and the share of all
+/// classes but the own.
+///
+/// The own class's term is kept out of the sum: losses and shares far below float32's resolution around 1 keep their
+/// digits.
+#[inline(always)]
+fn softmax(scores: &mut [f32], packed: &Packed, label: usize, weight: f32) -> (f64, f32) {
+    let own_score = scores[label];
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let classes = packed.bias.len();
+    let (whole, rest) = scores[..classes].as_chunks::<LANES>();
+    for scores in whole {
+        for l in 0..LANES {
+            largest[l] = if scores[l] > largest[l] { scores[l] } else { largest[l] };
+        }
+    }
+    let largest = rest.iter().chain(&largest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let term = |score: f32, factor: f32, remainder: f32| {
+        let e = exp(score - largest);
+        e * factor + e * remainder
+    };
+    let own = term(own_score, packed.factors[label], packed.remainders[label]);
+    // Its exponential is then the least there is.
+    scores[label] = f32::NEG_INFINITY;
+    let mut sums = [0f32; LANES];
+    let factors = packed.factors.as_chunks::<LANES>().0.iter().zip(packed.remainders.as_chunks::<LANES>().0);
+    for (scores, (factors, remainders)) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(factors) {
+        for l in 0..LANES {
+            // Padding has score 0, which may be above all others.
+            scores[l] = term(scores[l].min(largest), factors[l], remainders[l]);
+            sums[l] += scores[l];
+        }
+    }
+    let others: f32 = sums.iter().sum();
+    let total = own + others;
+    let loss = match others < own {
+        true => f64::from(others / own).ln_1p(),
+        false => f64::from(total).ln() - (f64::from(own_score) - f64::from(largest)) - packed.bias[label],
+    };
+    let share = others / total;
+    let scale = weight / total;
+    scores.iter_mut().for_each(|score| *score *= scale);
+    scores[label] = -share * weight;
+    (loss, share)
+}
