@@ -150,6 +150,19 @@ fn the_objective_is_the_naive_solvers_and_the_definitions() {
 }
 
 #[test]
+fn many_classes_have_the_naive_solvers_objective_too() {
+    let (x, y) = sample(300, 12, 30);
+    for l2 in [1e-1, 1e-2] {
+        let (weights, bias, report) = fit(x.view(), &y, 30, &quick(l2), &Cancel::new(), None).unwrap();
+        let naive = naive_fit(&x, &y, 30, l2);
+        assert!(report.converged, "{report:?}");
+        assert!((report.objective - naive).abs() <= 2e-6 * naive, "l2 {l2}: {} and {naive}", report.objective);
+        let defined = objective(&x, &y, &weights, &bias, l2, &vec![1.0; 300]);
+        assert!((report.objective - defined).abs() <= 1e-7 * defined);
+    }
+}
+
+#[test]
 fn the_gradient_at_the_optimum_is_zero_in_every_direction_measured_numerically() {
     let (x, y) = sample(200, 9, 3);
     let options = FitOptions { tolerance: 1e-10, ..quick(1e-2) };
@@ -173,14 +186,16 @@ fn the_gradient_at_the_optimum_is_zero_in_every_direction_measured_numerically()
 
 #[test]
 fn threads_change_nothing_not_even_a_bit() {
-    let (x, y) = sample(9000, 50, 10);
-    let run = |threads| {
-        let options = FitOptions { threads, ..quick(1e-4) };
-        fit(x.view(), &y, 10, &options, &Cancel::new(), None).unwrap()
-    };
-    let (one, two, three) = (run(1), run(2), run(3));
-    assert_eq!((&one.0, &one.1), (&two.0, &two.1));
-    assert_eq!((&one.0, &one.1), (&three.0, &three.1));
+    for (rows, columns, classes) in [(9000, 50, 10), (2500, 70, 40)] {
+        let (x, y) = sample(rows, columns, classes);
+        let run = |threads| {
+            let options = FitOptions { threads, ..quick(1e-4) };
+            fit(x.view(), &y, classes, &options, &Cancel::new(), None).unwrap()
+        };
+        let (one, two, three) = (run(1), run(2), run(3));
+        assert_eq!((&one.0, &one.1), (&two.0, &two.1));
+        assert_eq!((&one.0, &one.1), (&three.0, &three.1));
+    }
 }
 
 #[test]

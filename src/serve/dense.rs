@@ -2,6 +2,10 @@
 //!
 //! Every sum is taken in an order that depends on the sizes alone, for any number of threads. Matrices are row after row.
 
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::OnceLock;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -14,6 +18,8 @@ const DEPTH: usize = 128;
 const STRIPE: usize = 128;
 /// Rows of a diagonal block of a Cholesky factor.
 const BLOCK: usize = 48;
+/// From so many rows on, they are solved for together.
+const FEW_ROWS: usize = 4;
 
 /// `c[i][j] += sum over p of a(p, i) factor[p] b(p, j)`.
 pub struct Product<'a> {
@@ -43,9 +49,25 @@ impl Product<'_> {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn add_to(&self, c: &mut [f32], c_step: usize, parallel: bool, cancel: &Cancel) -> Result<()> {
+        self.stripes(c, c_step, parallel, || cancel.check())
+    }
+
+    /// As [`Product::add_to`], of what is too small to be stopped.
+    pub fn run(&self, c: &mut [f32], c_step: usize, parallel: bool) {
+        let never = || Ok::<_, Infallible>(());
+        let Ok(()) = self.stripes(c, c_step, parallel, never);
+    }
+
+    fn stripes<E: Send>(
+        &self,
+        c: &mut [f32],
+        c_step: usize,
+        parallel: bool,
+        check: impl Fn() -> std::result::Result<(), E> + Sync,
+    ) -> std::result::Result<(), E> {
         let arch = Arch::new();
         let work = |(index, c): (usize, &mut [f32])| {
-            cancel.check()?;
+            check()?;
             arch.dispatch(Stripe { product: self, first: index * STRIPE, c, c_step });
             Ok(())
         };
@@ -142,6 +164,8 @@ pub struct Cholesky {
     inverse_diagonal: Vec<f32>,
     /// What rows and columns of the matrix were multiplied with, if with anything.
     scale: Option<Vec<f32>>,
+    /// The factor turned over, where many rows are solved for.
+    lower: OnceLock<Vec<f32>>,
 }
 
 impl Cholesky {
@@ -177,7 +201,7 @@ impl Cholesky {
             }
         }
         let inverse_diagonal = (0..size).map(|i| 1.0 / a[i * size + i]).collect();
-        Ok(Some(Self { factor: a, inverse_diagonal, scale: None }))
+        Ok(Some(Self { factor: a, inverse_diagonal, scale: None, lower: OnceLock::new() }))
     }
 
     /// As [`Cholesky::new`], of the matrix scaled to a diagonal of `1 + more`: columns of very different sizes then do no
@@ -197,15 +221,72 @@ impl Cholesky {
     }
 
     /// Solves for every row of `v`, in place.
-    pub fn solve(&self, v: &mut [f32]) {
-        let scaled = |v: &mut [f32]| {
-            if let Some(scale) = &self.scale {
-                v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
+    pub fn solve(&self, v: &mut [f32], parallel: bool) {
+        let size = self.inverse_diagonal.len();
+        let (arch, rows) = (Arch::new(), v.len() / size);
+        let work = |v: &mut [f32]| {
+            self.rescale(v);
+            if rows < FEW_ROWS {
+                arch.dispatch(Solve { cholesky: self, v });
+            } else {
+                self.solve_many(arch, v);
             }
+            self.rescale(v);
         };
-        scaled(v);
-        Arch::new().dispatch(Solve { cholesky: self, v });
-        scaled(v);
+        if parallel && rows > STRIPE {
+            v.par_chunks_mut(STRIPE * size).for_each(work);
+        } else {
+            v.chunks_mut(STRIPE * size).for_each(work);
+        }
+    }
+
+    fn rescale(&self, v: &mut [f32]) {
+        if let Some(scale) = &self.scale {
+            v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
+        }
+    }
+
+    /// Some columns at a time: what they take from all others is a product of matrices.
+    fn solve_many(&self, arch: Arch, v: &mut [f32]) {
+        let size = self.inverse_diagonal.len();
+        let rows = v.len() / size;
+        let lower = self.lower.get_or_init(|| {
+            let mut lower = vec![0f32; size * size];
+            for (i, row) in self.factor.chunks_exact(size).enumerate() {
+                row[i..].iter().enumerate().for_each(|(j, u)| lower[(i + j) * size + i] = *u);
+            }
+            lower
+        });
+        let mut solved = Vec::with_capacity(rows * BLOCK);
+        let mut take = |v: &mut [f32], block: Range<usize>, from: &[f32], to: Range<usize>| {
+            solved.clear();
+            v.chunks_exact(size).for_each(|v| solved.extend_from_slice(&v[block.clone()]));
+            let product = Product {
+                a: &solved,
+                a_steps: (1, block.len()),
+                b: &from[block.start * size + to.start..],
+                b_step: size,
+                picked: None,
+                depth: block.len(),
+                factor: -1.0,
+                shape: (rows, to.len()),
+                upper: false,
+            };
+            arch.dispatch(Stripe { product: &product, first: 0, c: &mut v[to.start..], c_step: size });
+        };
+        let blocks = (0..size).step_by(BLOCK).map(|first| first..(first + BLOCK).min(size));
+        for block in blocks.clone() {
+            arch.dispatch(SolveBlock { cholesky: self, block: block.clone(), v, forward: true });
+            if block.end < size {
+                take(v, block.clone(), &self.factor, block.end..size);
+            }
+        }
+        for block in blocks.rev() {
+            arch.dispatch(SolveBlock { cholesky: self, block: block.clone(), v, forward: false });
+            if block.start > 0 {
+                take(v, block.clone(), lower, 0..block.start);
+            }
+        }
     }
 }
 
@@ -237,6 +318,37 @@ impl WithSimd for Diagonal<'_> {
             row.iter_mut().for_each(|v| *v *= scale);
         }
         true
+    }
+}
+
+struct SolveBlock<'a> {
+    cholesky: &'a Cholesky,
+    block: Range<usize>,
+    v: &'a mut [f32],
+    forward: bool,
+}
+
+impl WithSimd for SolveBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { cholesky: Cholesky { factor, inverse_diagonal, .. }, block, v, forward } = self;
+        let size = inverse_diagonal.len();
+        for v in v.chunks_exact_mut(size) {
+            if forward {
+                for i in block.clone() {
+                    v[i] *= inverse_diagonal[i];
+                    let (head, rest) = v[..block.end].split_at_mut(i + 1);
+                    axpy(simd, rest, -head[i], &factor[i * size + i + 1..i * size + block.end]);
+                }
+            } else {
+                for i in block.clone().rev() {
+                    let sum = inner(simd, &factor[i * size + i + 1..i * size + block.end], &v[i + 1..block.end]);
+                    v[i] = (v[i] - sum) * inverse_diagonal[i];
+                }
+            }
+        }
     }
 }
 

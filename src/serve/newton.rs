@@ -21,20 +21,25 @@ use crate::cancel::Cancel;
 use crate::curvature::Curvature;
 use crate::error::{Error, Result};
 use crate::pass::Pass;
-use crate::precondition::Preconditioner;
+use crate::precondition::{Preconditioner, Sample, of_biases};
 use crate::problem::{Problem, Value, add, dot};
 use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
 const PRODUCTS: usize = 400;
-/// Steps that are remembered.
+/// Steps that are remembered, and the memory that they may take.
 const REMEMBERED: usize = 20;
+const REMEMBERED_BYTES: usize = 256 << 20;
 /// Passes after which a preconditioner is made anew; for the next, twice as many.
 const AGE: usize = 3;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
 const WATCHED: usize = 15;
 const SMALLER: f64 = 0.7;
+/// The same where Newton's method would have no better preconditioner.
+const SMALLER_ALIKE: f64 = 0.9;
 const LOWER: f64 = 1e-4;
+/// Steps of the bias alone between two of all parameters.
+const TOTALS_TRIES: usize = 4;
 /// Tries to find a step that lowers the objective.
 const TRIES: usize = 14;
 
@@ -64,6 +69,35 @@ impl State {
         match self.bound > 0.0 {
             true => (self.value.objective - self.bound).max(0.0) / self.bound,
             false => f64::INFINITY,
+        }
+    }
+
+    /// Whether nothing but the classes' totals, which the bias decides, keeps the gap above this.
+    fn only_totals(&self, l2: f64, tolerance: f64) -> bool {
+        let of_weights = self.value.norm * self.value.norm / (2.0 * l2);
+        of_weights < 0.9 * tolerance * self.value.objective && self.value.bias_gradient > 0.0
+    }
+}
+
+/// When to step with the bias alone: some times in a row, then not before three times as many steps of all parameters as the
+/// last time.
+#[derive(Default)]
+struct Totals {
+    tries: usize,
+    pause: usize,
+    steps: usize,
+}
+
+impl Totals {
+    fn due(&self) -> bool {
+        self.tries < TOTALS_TRIES && self.steps >= self.pause
+    }
+
+    /// After a step of all parameters.
+    fn stepped(&mut self) {
+        self.steps += 1;
+        if self.tries > 0 {
+            *self = Self { tries: 0, pause: (3 * self.pause).max(2), steps: 0 };
         }
     }
 }
@@ -98,33 +132,39 @@ impl Problem<'_> {
         let mut pass = Pass::new(&self.data(), self.parallel);
         let mut preconditioner = kept.take(self, l2);
         let mut age = AGE;
-        let w = match start {
-            Some(start) => start,
-            None => match self.sample(cancel)? {
-                Some(sample) => match self.inside(|| sample.start(l2, cancel))? {
-                    Some((mut w, found)) => {
-                        self.hold(&mut w);
-                        if let Some(found) = found {
-                            // Made where the fit begins, it is right for long.
-                            age = 4 * AGE;
-                            preconditioner = Some(Arc::new(found));
-                        }
-                        w
-                    }
-                    None => self.prior(),
-                },
-                None => self.prior(),
-            },
-        };
+        let mut w = start;
+        if w.is_none()
+            && let Some(sample) = self.sample(cancel)?
+            && let Some((mut found, inverse)) = self.inside(|| sample.start(l2, cancel))?
+        {
+            self.hold(&mut found);
+            if let Some(inverse) = inverse {
+                // Made where the fit begins, it is right for long.
+                age = 4 * AGE;
+                preconditioner = Some(Arc::new(inverse));
+            }
+            w = Some(found);
+        }
         let mut gradient = vec![0.0; size];
-        let value = self.evaluate(&mut pass, false, &w, l2, &mut gradient, cancel)?;
-        let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes: 1, products: 0 };
+        let (mut listed, mut passes) = (true, 1);
+        let (w, value) = match w {
+            None if self.fixed.is_none() => {
+                (listed, passes) = (false, 0);
+                self.at_prior(l2, &mut gradient)
+            }
+            w => {
+                let w = w.unwrap_or_else(|| self.prior());
+                let value = self.evaluate(&mut pass, false, &w, l2, &mut gradient, cancel)?;
+                (w, value)
+            }
+        };
+        let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes, products: 0 };
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
-        let (mut quick, mut listed) = (l2 > 0.0, true);
-        let (mut memory, mut since) = (Memory::default(), 0);
+        let mut quick = l2 > 0.0;
+        let (mut memory, mut since) = (Memory::new(size), 0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
-        let (mut iterations, mut stalled) = (0, 0);
+        let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
         let mut coarse = 1e-2;
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
@@ -141,9 +181,29 @@ impl Problem<'_> {
             if converged || iterations >= options.max_iterations {
                 break converged;
             }
+            if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance) {
+                totals.tries += 1;
+                if let Some(mut biases) = self.right_totals(&state, cancel)? {
+                    biases.iter_mut().zip(&state.w).for_each(|(bias, w)| *bias += w);
+                    let next = self.evaluate(&mut pass, state.exact, &biases, l2, &mut next_gradient, cancel)?;
+                    (state.passes, iterations) = (state.passes + 1, iterations + 1);
+                    state.bound = state.bound.max(next.bound);
+                    if next.bias_gradient < 0.5 * state.value.bias_gradient {
+                        state.w = biases;
+                        std::mem::swap(&mut state.gradient, &mut next_gradient);
+                        state.value = next;
+                        continue;
+                    }
+                    totals.tries = TOTALS_TRIES;
+                    // Its rows are not this point's.
+                    listed = false;
+                }
+            }
             let spread = state.value.spread;
             if quick && watched.0 == WATCHED {
-                quick = state.value.norm < SMALLER * watched.1 || state.value.objective < (1.0 - LOWER) * watched.2;
+                let alike = self.sample(cancel)?.is_some_and(Sample::has_one_kind);
+                let smaller = if alike { SMALLER_ALIKE } else { SMALLER };
+                quick = state.value.norm < smaller * watched.1 || state.value.objective < (1.0 - LOWER) * watched.2;
             }
             if watched.0.is_multiple_of(WATCHED) {
                 watched = (0, state.value.norm, state.value.objective);
@@ -152,7 +212,7 @@ impl Problem<'_> {
             // A preconditioner is made anew once what came since the last has cost as much as it did.
             let due = preconditioner.as_ref().is_none_or(|p| spent > p.work() && (!quick || since >= age));
             if due && let Some(sample) = self.sample(cancel)? {
-                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?.map(Arc::new);
+                preconditioner = self.inside(|| sample.precondition(&state.w, l2, quick, cancel))?.map(Arc::new);
                 age = if since == 0 { age } else { age.saturating_mul(2) };
                 (spent, since) = (0.0, 0);
             }
@@ -160,8 +220,7 @@ impl Problem<'_> {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
                 None => self.held(self.diagonal(v, l2)),
             };
-            // Measured with two levels; what is made of all columns is a Hessian nearly as good as the rows' own.
-            quick &= preconditioner.as_ref().is_some_and(|p| p.has_levels()) && !state.exact;
+            quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
             if !quick && !listed {
                 pass.keep_from(self.least(coarse, spread));
                 listed = true;
@@ -237,6 +296,7 @@ impl Problem<'_> {
                 continue;
             };
             iterations += 1;
+            totals.stepped();
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
             let gains = next.objective < state.value.objective - finer
                 || next.norm < if quick { 0.9 } else { 0.7 } * state.value.norm;
@@ -271,6 +331,22 @@ impl Problem<'_> {
         let (seconds, l1, nonzero) = (0.0, 0.0, None);
         let report = FitReport { iterations, passes, products, converged, objective, gap, seconds, l2, l1, nonzero };
         Ok(Solution { w, report })
+    }
+
+    /// Newton's step of the bias alone, by what some rows say of it: totals that are off cost the certificate more
+    /// than anything else, and take no step of the weights to put right.
+    fn right_totals(&self, state: &State, cancel: &Cancel) -> Result<Option<Vec<f64>>> {
+        let (weights, bias) = self.narrow(&state.w);
+        let found = self.inside(|| of_biases(&self.data(), &weights, &bias, self.parallel, cancel))?;
+        let Some(inverse) = found else { return Ok(None) };
+        let width = self.columns + 1;
+        let wrong: Vec<f64> = state.gradient.iter().skip(self.columns).step_by(width).copied().collect();
+        let largest = wrong.iter().fold(f64::MIN_POSITIVE, |most, g| most.max(g.abs()));
+        let mut solved: Vec<f32> = wrong.iter().map(|g| (g / largest) as f32).collect();
+        inverse.solve(&mut solved, false);
+        let mut step = vec![0.0; state.w.len()];
+        step.iter_mut().skip(self.columns).step_by(width).zip(&solved).for_each(|(s, v)| *s = -f64::from(*v) * largest);
+        Ok(Some(step))
     }
 
     /// From here on in float64: value, gradient and bound of the same point again, and the rows that curve by `least`.
@@ -377,22 +453,23 @@ impl Kept {
 pub struct Memory {
     /// How far a step went, how the gradient changed, and one over their product.
     pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)>,
+    most: usize,
     /// What the preconditioner is multiplied with, so that it is right about the last step.
     scale: f64,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self { pairs: VecDeque::new(), scale: 1.0 }
-    }
-}
-
 impl Memory {
+    /// For so many parameters.
+    pub fn new(size: usize) -> Self {
+        let most = (REMEMBERED_BYTES / (16 * size)).clamp(REMEMBERED / 4, REMEMBERED);
+        Self { pairs: VecDeque::new(), most, scale: 1.0 }
+    }
+
     pub fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>, apply: &impl Fn(&[f64]) -> Vec<f64>) {
         let product = dot(&moved, &bent);
         if product > 0.0 && product.is_finite() {
             self.pairs.push_back((moved, bent, 1.0 / product));
-            if self.pairs.len() > REMEMBERED {
+            if self.pairs.len() > self.most {
                 self.pairs.pop_front();
             }
             self.rescale(apply);

@@ -36,6 +36,8 @@ const DIRECTIONS: usize = 128;
 const UNKNOWNS: usize = 1300;
 /// Fewer rows are worth fewer unknowns, a third as many: a factor takes longer than their passes. So many at least.
 const FEWEST_UNKNOWNS: usize = 250;
+/// Fewest rows that tell which classes are confused.
+const FEWEST_CONFUSED: usize = 2048;
 /// Below this many directions it has not paid.
 const FEWEST: usize = 15;
 /// Most values that the matrices of many classes may have together.
@@ -69,9 +71,19 @@ pub struct Sample {
     rest: f32,
     /// What stands for the bias in `z`: 1, or 0 where it is given.
     constant: f32,
-    /// Whether each class gets a matrix of its own.
-    per_class: bool,
+    reach: Reach,
     parallel: bool,
+}
+
+/// What is known beyond what classes and columns have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The Hessian, of all columns.
+    Columns,
+    /// The Hessian within the directions.
+    Directions,
+    /// Every class's own block of it, if there is memory for them (`true`).
+    Classes(bool),
 }
 
 /// What a sample is taken of.
@@ -96,7 +108,7 @@ impl Sample {
     /// Cancelled or past the deadline.
     pub fn new(source: &Source, cancel: &Cancel) -> Result<Option<Self>> {
         let (columns, classes, parallel) = (source.data.columns, source.data.classes, source.parallel);
-        let rows_of = |most: usize| pick(source, most.min(VALUES / columns));
+        let rows_of = |most: usize| pick(source.data, most.min(VALUES / columns));
         let mut picked = rows_of(ROWS.max(24 * classes));
         let unknowns = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
         let whole = (columns + 1) * classes <= unknowns;
@@ -104,21 +116,26 @@ impl Sample {
         let levels = (DIRECTIONS.min(unknowns / classes) / 16 * 16).saturating_sub(1);
         let directions = if whole { columns } else { levels };
         let two_level = !whole && directions >= FEWEST && directions < columns;
-        if !whole && !two_level && classes * (columns + 1) * (columns + 1) > CLASS_VALUES {
-            return Ok(None);
+        let reach = match (whole, two_level) {
+            (true, _) => Reach::Columns,
+            (_, true) => Reach::Directions,
+            _ if columns > TAIL_COLUMNS => return Ok(None),
+            _ => {
+                let fits = classes * (columns + 1) * (columns + 1) <= CLASS_VALUES;
+                Reach::Classes(fits && picked.len() >= 2 * classes)
+            }
+        };
+        if reach != Reach::Classes(true) {
+            picked.truncate(ROWS);
         }
         if whole || two_level {
-            picked.truncate(ROWS);
             let mut found = vec![false; classes];
             picked.iter().for_each(|&row| found[source.data.y[row] as usize] = true);
-            if found.contains(&false) {
+            if found.contains(&false) || picked.len() < 2 * classes {
                 return Ok(None);
             }
         }
         let rows = picked.len();
-        if rows < 2 * classes {
-            return Ok(None);
-        }
         let mut x = Vec::with_capacity(rows * columns);
         let mut scratch = Vec::new();
         for &row in &picked {
@@ -143,7 +160,7 @@ impl Sample {
             z: Vec::new(),
             rest: 0.0,
             constant: if source.free_bias { 1.0 } else { 0.0 },
-            per_class: !whole && !two_level,
+            reach,
             parallel,
         };
         // Few rows: the Gram matrix alone would take as long as all passes.
@@ -154,8 +171,13 @@ impl Sample {
             (true, _) => sample.all_columns(),
             (_, true) if brief => sample.most_variance_of_few(cancel)?,
             (_, true) => sample.most_variance(cancel)?,
-            _ => sample.each_class(cancel)?,
+            _ => sample.classes_and_columns(cancel)?,
         }))
+    }
+
+    /// Whether a preconditioner that takes long would be no other than a brief one, and no Hessian of all columns either.
+    pub fn has_one_kind(&self) -> bool {
+        self.reach == Reach::Classes(false)
     }
 
     fn all_columns(mut self) -> Self {
@@ -167,18 +189,20 @@ impl Sample {
         self
     }
 
-    /// Many classes: a matrix for each, of all columns, and what they have in common.
-    fn each_class(mut self, cancel: &Cancel) -> Result<Self> {
+    /// Many classes: what they have in common.
+    fn classes_and_columns(mut self, cancel: &Cancel) -> Result<Self> {
         self.directions = self.columns;
         self = self.all_columns();
-        let weighted = self.mean_weights();
+        let weighted = self.mean_weights(self.rows.min(ROWS));
         self.gram = self.second_moments(&weighted, self.parallel, cancel)?;
         Ok(self)
     }
 
-    /// Every row and its share.
-    fn mean_weights(&self) -> Vec<(u32, f32)> {
-        (0u32..).zip(&self.weights).map(|(row, &w)| (row, (f64::from(w) / self.total) as f32)).collect()
+    /// The first rows and their shares.
+    fn mean_weights(&self, rows: usize) -> Vec<(u32, f32)> {
+        let weights = &self.weights[..rows];
+        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        (0u32..).zip(weights).map(|(row, &w)| (row, (f64::from(w) / total) as f32)).collect()
     }
 
     /// Upper triangle of the weighted sum of `z z'`.
@@ -202,7 +226,7 @@ impl Sample {
 
     fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
-        let weighted = self.mean_weights();
+        let weighted = self.mean_weights(self.rows);
         let mut gram = vec![0.0; columns * columns];
         let product = Product {
             a: &self.x,
@@ -254,7 +278,7 @@ impl Sample {
     /// As [`Sample::most_variance`] from the rows themselves, without a Gram matrix and what is made from it.
     fn most_variance_of_few(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k) = (self.columns, self.directions);
-        let weighted = self.mean_weights();
+        let weighted = self.mean_weights(self.rows);
         // Rows added up in k groups, each with a sign, are most in the directions that rows are most in.
         let mut basis = vec![0.0; k * columns];
         for ((x, &(_, weight)), pattern) in self.x.chunks_exact(columns).zip(&weighted).zip(without_pattern(self.rows))
@@ -307,7 +331,7 @@ impl Sample {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<(Vec<f64>, Option<Preconditioner>)>> {
-        if self.per_class {
+        if matches!(self.reach, Reach::Classes(_)) {
             return Ok(None);
         }
         let (width, classes) = (self.directions + 1, self.classes);
@@ -345,14 +369,14 @@ impl Sample {
         let (mut gradient, mut next_gradient) = (vec![0f64; w.len()], vec![0f64; w.len()]);
         let mut next_w = w.clone();
         let mut objective = evaluate(&w, &mut gradient)?;
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(w.len());
         let (mut made, mut since) = (0, 0);
         for _ in 0..START_PASSES {
             let apply = |v: &[f64]| {
                 let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
                 let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
                 sum_to_zero(&mut all, width);
-                within.as_ref().map_or(&common, |within| &within.0).solve(&mut all);
+                within.as_ref().map_or(&common, |within| &within.0).solve(&mut all, self.parallel);
                 sum_to_zero(&mut all, width);
                 all.into_iter().map(|v| f64::from(v) * largest).collect::<Vec<f64>>()
             };
@@ -420,7 +444,7 @@ impl Sample {
     /// One matrix for all classes: the rows' second moments, as if every class had the same share of every row.
     fn common(&self, spread: f32, l2: f64, cancel: &Cancel) -> Result<Option<Cholesky>> {
         let width = self.directions + 1;
-        let mut moments = self.second_moments(&self.mean_weights(), self.parallel, cancel)?;
+        let mut moments = self.second_moments(&self.mean_weights(self.rows), self.parallel, cancel)?;
         moments.iter_mut().for_each(|v| *v *= spread);
         let bias = of_bias(moments[width * width - 1]);
         (0..width).for_each(|i| moments[i * width + i] += if i + 1 < width { l2 as f32 } else { bias });
@@ -482,7 +506,7 @@ impl Sample {
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
         let levels = self.basis.is_some();
         if levels && p.chunks_exact(classes).all(|row| row == &p[..classes]) {
-            let found = moments(&self.mean_weights())?;
+            let found = moments(&self.mean_weights(self.rows))?;
             work += each(rows);
             for a in 0..classes {
                 (a + 1..classes).for_each(|b| add(a, b, &|i, j| p[a] * p[b] * found[i * width + j]));
@@ -557,13 +581,15 @@ impl Sample {
         Ok(factored(h, size, self.parallel, cancel)?.map(|factor| (factor, work)))
     }
 
-    /// The preconditioner for this penalty at these parameters of all columns.
+    /// The preconditioner for this penalty at these parameters of all columns; a `brief` one where that is soon made.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
-        if self.per_class {
-            return self.precondition_each_class(w, l2, cancel);
+    pub fn precondition(&self, w: &[f64], l2: f64, brief: bool, cancel: &Cancel) -> Result<Option<Preconditioner>> {
+        match self.reach {
+            Reach::Classes(true) if !brief => return self.precondition_each_class(w, l2, cancel),
+            Reach::Classes(_) => return self.precondition_classes_and_columns(w, l2, cancel),
+            Reach::Columns | Reach::Directions => {}
         }
         let (columns, classes) = (self.columns, self.classes);
         let p = self.sample_probabilities(w, 0..self.rows, cancel)?;
@@ -598,8 +624,12 @@ impl Sample {
             tail = factored(gram, columns, self.parallel, cancel)?;
         }
         let scalar = 1.0 / (spread * self.rest + l2 as f32);
-        let within = vec![within];
-        Ok(scalar.is_finite().then(|| self.preconditioner(within, tail, scalar, work)))
+        let inverse = match self.basis.clone() {
+            None => Inverse::Whole(within),
+            Some(_) if !scalar.is_finite() => return Ok(None),
+            Some(basis) => Inverse::Levels { basis, directions: self.directions, within, tail, scalar },
+        };
+        Ok(Some(self.preconditioner(inverse, work)))
     }
 
     /// Probabilities of these rows of the sample.
@@ -627,6 +657,41 @@ impl Sample {
             softmax(p);
         }
         Ok(p)
+    }
+
+    /// As if the rows' confusions of classes had nothing to do with the rows' columns (Martens and Grosse 2015): one matrix
+    /// of classes, half way between theirs and the same for all, and one of columns.
+    fn precondition_classes_and_columns(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
+        let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
+        let rows = self.rows.min((4 * classes).clamp(FEWEST_CONFUSED, ROWS));
+        let (c, k, n) = (classes as f64, width as f64, rows as f64);
+        // Four times what it takes: steps around the old one are worth more than a new one until then.
+        let work = 4.0 * (n * c * k + n * c * c / 2.0 + c.powi(3) + k.powi(3) / 6.0);
+        let prior = w.chunks_exact(width).all(|w| w[..columns].iter().all(|w| *w == 0.0));
+        let p = self.sample_probabilities(w, 0..if prior { 1 } else { rows }, cancel)?;
+        let weighted = self.mean_weights(if prior { 1 } else { rows });
+        let mean = mean_of(&p, &weighted, classes);
+        let of_classes = match prior {
+            // All rows alike: nothing is confused more than anything else.
+            true => OfClasses::Each(mean.iter().map(|p| 1.0 / (p * (1.0 - p))).collect()),
+            false => match confusions(&p, &mean, &weighted, 0.5, self.parallel, cancel)? {
+                // Well-conditioned, and small: its inverse is as good as its factor, and a product with it takes less time.
+                Some(factor) => {
+                    let mut inverse = vec![0f32; classes * classes];
+                    (0..classes).for_each(|class| inverse[class * (classes + 1)] = 1.0);
+                    factor.solve(&mut inverse, self.parallel);
+                    OfClasses::Pairs(inverse)
+                }
+                None => return Ok(None),
+            },
+        };
+        let spread = p.chunks_exact(classes).zip(&weighted);
+        let spread = spread.map(|(p, w)| w.1 * (1.0 - p.iter().map(|p| p * p).sum::<f32>())).sum::<f32>();
+        let mut gram = self.gram.clone();
+        (0..columns).for_each(|i| gram[i * width + i] += l2 as f32 * (classes - 1) as f32 / spread);
+        gram[width * width - 1] += of_bias(gram[width * width - 1]);
+        let Some(of_columns) = factored(gram, width, self.parallel, cancel)? else { return Ok(None) };
+        Ok(Some(self.preconditioner(Inverse::ClassesAndColumns(of_classes, of_columns), work)))
     }
 
     /// For each class the Hessian's own block, mixed with what all have in common by how little it rests on.
@@ -670,13 +735,12 @@ impl Sample {
         } else {
             (0..classes).map(class).collect::<Result<_>>()?
         };
-        Ok(within.map(|within| self.preconditioner(within, None, 1.0, work)))
+        Ok(within.map(|within| self.preconditioner(Inverse::EachClass(within), work)))
     }
 
-    fn preconditioner(&self, within: Vec<Cholesky>, tail: Option<Cholesky>, scalar: f32, work: f64) -> Preconditioner {
-        let Self { columns, classes, directions, per_class, parallel, .. } = *self;
-        let basis = self.basis.clone();
-        Preconditioner { columns, classes, directions, basis, per_class, parallel, within, tail, scalar, work }
+    fn preconditioner(&self, inverse: Inverse, work: f64) -> Preconditioner {
+        let Self { columns, classes, parallel, .. } = *self;
+        Preconditioner { columns, classes, inverse, parallel, work }
     }
 }
 
@@ -685,15 +749,31 @@ impl Sample {
 pub struct Preconditioner {
     columns: usize,
     classes: usize,
-    directions: usize,
-    basis: Option<Arc<Vec<f32>>>,
-    per_class: bool,
+    inverse: Inverse,
     parallel: bool,
-    /// One over all classes, or one for each.
-    within: Vec<Cholesky>,
-    tail: Option<Cholesky>,
-    scalar: f32,
     work: f64,
+}
+
+/// Factors of what is inverted.
+#[derive(Debug)]
+enum Inverse {
+    /// Of all classes and columns.
+    Whole(Cholesky),
+    /// Of all classes within the directions `[directions, columns]`; outside, of the columns alone, or a number.
+    Levels { basis: Arc<Vec<f32>>, directions: usize, within: Cholesky, tail: Option<Cholesky>, scalar: f32 },
+    /// Of the columns, and the classes' inverse, each as if it did not depend on the other.
+    ClassesAndColumns(OfClasses, Cholesky),
+    /// Of the columns, for each class.
+    EachClass(Vec<Cholesky>),
+}
+
+/// The inverse of what classes have to do with each other.
+#[derive(Debug)]
+enum OfClasses {
+    /// Nothing: its diagonal.
+    Each(Vec<f32>),
+    /// `[classes, classes]`.
+    Pairs(Vec<f32>),
 }
 
 impl Preconditioner {
@@ -702,37 +782,74 @@ impl Preconditioner {
         self.work
     }
 
-    /// Whether it knows some directions better than the rest.
-    pub fn has_levels(&self) -> bool {
-        self.basis.is_some()
+    /// Whether steps of L-BFGS around it are worth more than Newton's. Measured: what is made of all columns of few classes is a
+    /// Hessian nearly as good as the rows' own.
+    pub fn is_brief(&self) -> bool {
+        matches!(self.inverse, Inverse::Levels { .. } | Inverse::ClassesAndColumns(..))
     }
 
     /// The inverse Hessian times `v`, both with classes summing to 0.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
-        let Self { columns, directions, .. } = *self;
-        let width = directions + 1;
+        let Self { columns, classes, parallel, .. } = *self;
+        let width = columns + 1;
         // Float32 has a small range; gradients near the optimum do not.
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
-        sum_to_zero(&mut all, columns + 1);
-        match &self.basis {
-            Some(basis) => all = self.two_levels(&all, basis),
-            None if self.per_class => {
-                let solve = |(factor, v): (&Cholesky, &mut [f32])| factor.solve(v);
-                if self.parallel {
-                    self.within.par_iter().zip(all.par_chunks_mut(width)).for_each(solve);
-                } else {
-                    self.within.iter().zip(all.chunks_mut(width)).for_each(solve);
+        sum_to_zero(&mut all, width);
+        match &self.inverse {
+            Inverse::Whole(whole) => whole.solve(&mut all, parallel),
+            Inverse::Levels { basis, directions, within, tail, scalar } => {
+                let tail = tail.as_ref();
+                all = self.two_levels(&all, basis, *directions, within, tail, *scalar);
+            }
+            Inverse::ClassesAndColumns(of_classes, of_columns) => {
+                of_columns.solve(&mut all, parallel);
+                match of_classes {
+                    OfClasses::Each(each) => {
+                        let rows = all.chunks_exact_mut(width).zip(each);
+                        rows.for_each(|(row, factor)| row.iter_mut().for_each(|v| *v *= factor));
+                    }
+                    OfClasses::Pairs(pairs) => {
+                        let mut out = vec![0f32; all.len()];
+                        let product = Product {
+                            a: pairs,
+                            a_steps: (classes, 1),
+                            b: &all,
+                            b_step: width,
+                            picked: None,
+                            depth: classes,
+                            factor: 1.0,
+                            shape: (classes, width),
+                            upper: false,
+                        };
+                        product.run(&mut out, width, parallel);
+                        all = out;
+                    }
                 }
             }
-            None => self.within[0].solve(&mut all),
+            Inverse::EachClass(each) => {
+                let solve = |(factor, v): (&Cholesky, &mut [f32])| factor.solve(v, false);
+                if parallel {
+                    each.par_iter().zip(all.par_chunks_mut(width)).for_each(solve);
+                } else {
+                    each.iter().zip(all.chunks_mut(width)).for_each(solve);
+                }
+            }
         }
-        sum_to_zero(&mut all, columns + 1);
+        sum_to_zero(&mut all, width);
         all.into_iter().map(|v| f64::from(v) * largest).collect()
     }
 
-    fn two_levels(&self, all: &[f32], basis: &[f32]) -> Vec<f32> {
-        let Self { columns, classes, directions, .. } = *self;
+    fn two_levels(
+        &self,
+        all: &[f32],
+        basis: &[f32],
+        directions: usize,
+        within: &Cholesky,
+        tail: Option<&Cholesky>,
+        scalar: f32,
+    ) -> Vec<f32> {
+        let Self { columns, classes, .. } = *self;
         let width = directions + 1;
         let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
         let mut t = vec![0f32; classes * directions];
@@ -743,14 +860,14 @@ impl Preconditioner {
             inside.extend_from_slice(t);
             inside.push(v[columns]);
         }
-        self.within[0].solve(&mut inside);
-        match &self.tail {
+        within.solve(&mut inside, false);
+        match tail {
             Some(tail) => {
-                tail.solve(&mut rest);
+                tail.solve(&mut rest, self.parallel);
                 inner_products(&rest, basis, columns, &mut t);
             }
             None => {
-                rest.iter_mut().for_each(|v| *v *= self.scalar);
+                rest.iter_mut().for_each(|v| *v *= scalar);
                 t.fill(0.0);
             }
         }
@@ -765,6 +882,78 @@ impl Preconditioner {
         }
         out
     }
+}
+
+/// The mean of `diag(p) - p p'`, `alike` of the way to where all classes are confused alike.
+fn confusions(
+    p: &[f32],
+    mean: &[f32],
+    weighted: &[(u32, f32)],
+    alike: f32,
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<Option<Cholesky>> {
+    let classes = mean.len();
+    let negative: Vec<_> = weighted.iter().map(|&(row, share)| (row, -share)).collect();
+    let mut confusions = vec![0f32; classes * classes];
+    let product = Product {
+        a: p,
+        a_steps: (classes, 1),
+        b: p,
+        b_step: classes,
+        picked: Some(&negative),
+        depth: 0,
+        factor: 1.0,
+        shape: (classes, classes),
+        upper: true,
+    };
+    product.add_to(&mut confusions, classes, parallel, cancel)?;
+    mean.iter().enumerate().for_each(|(class, mean)| confusions[class * (classes + 1)] += mean);
+    let spread = (0..classes).map(|class| confusions[class * (classes + 1)]).sum::<f32>() / (classes - 1) as f32;
+    // Of the sums over all classes, which are nobody's business, just enough for a factor.
+    confusions.iter_mut().for_each(|v| *v += spread / classes as f32);
+    (0..classes).for_each(|class| confusions[class * (classes + 1)] += alike * spread);
+    factored(confusions, classes, parallel, cancel)
+}
+
+/// How the classes' totals answer to the biases, at weights and bias of the rows as they are: the Hessian's part that is
+/// the biases', of some rows.
+///
+/// # Errors
+/// Cancelled or past the deadline.
+pub fn of_biases(
+    data: &Data,
+    weights: &[f32],
+    bias: &[f64],
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<Option<Cholesky>> {
+    let (columns, classes) = (data.columns, data.classes);
+    let picked = pick(data, (4 * classes).clamp(FEWEST_CONFUSED, ROWS));
+    let (mut x, mut scratch) = (Vec::with_capacity(picked.len() * columns), Vec::new());
+    for &row in &picked {
+        x.extend_from_slice(data.x.block(row, row + 1, columns, &mut scratch)?);
+    }
+    let mut p = vec![0f32; picked.len() * classes];
+    project(&x, columns, weights, &mut p, classes, parallel, cancel)?;
+    for p in p.chunks_exact_mut(classes) {
+        p.iter_mut().zip(bias).for_each(|(p, bias)| *p = (f64::from(*p) + bias) as f32);
+        softmax(p);
+    }
+    let weight = |row: &usize| data.weights.map_or(1.0, |weights| weights[*row]);
+    let total: f64 = picked.iter().map(|row| f64::from(weight(row))).sum();
+    let weighted: Vec<_> =
+        (0u32..).zip(&picked).map(|(at, row)| (at, (f64::from(weight(row)) / total) as f32)).collect();
+    confusions(&p, &mean_of(&p, &weighted, classes), &weighted, 1e-4, parallel, cancel)
+}
+
+/// The mean row.
+fn mean_of(p: &[f32], weighted: &[(u32, f32)], classes: usize) -> Vec<f32> {
+    let mut mean = vec![0f32; classes];
+    for (p, &(_, share)) in p.chunks_exact(classes).zip(weighted) {
+        mean.iter_mut().zip(p).for_each(|(mean, p)| *mean += share * p);
+    }
+    mean
 }
 
 /// Numbers without a pattern; which ones does not matter.
@@ -820,9 +1009,9 @@ fn of_bias(own: f32) -> f32 {
 }
 
 /// Up to `most` rows of a weight above 0: all, or one at an arbitrary place of each of `most` equal stretches.
-fn pick(source: &Source, most: usize) -> Vec<usize> {
-    let counts = |row: &usize| source.data.weights.is_none_or(|weights| weights[*row] > 0.0);
-    let rows: Vec<usize> = (0..source.data.y.len()).filter(counts).collect();
+fn pick(data: &Data, most: usize) -> Vec<usize> {
+    let counts = |row: &usize| data.weights.is_none_or(|weights| weights[*row] > 0.0);
+    let rows: Vec<usize> = (0..data.y.len()).filter(counts).collect();
     if rows.len() <= most {
         return rows;
     }

@@ -215,7 +215,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Weights as the rows take them, in float32, of an inner vector, and the bias that goes with what they became.
-    fn narrow(&self, w: &[f64]) -> (Vec<f32>, Vec<f64>) {
+    pub fn narrow(&self, w: &[f64]) -> (Vec<f32>, Vec<f64>) {
         let columns = self.columns;
         let mut weights = Vec::with_capacity(self.classes * columns);
         let mut bias = Vec::with_capacity(self.classes);
@@ -357,24 +357,47 @@ impl<'a> Problem<'a> {
             self.inside(|| pass.run(&data, &weights, &bias, cancel))?
         };
 
-        let loss = sums.loss / self.total;
-        let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
         for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
             let bias_gradient = if self.fixed.is_some() { 0.0 } else { sums.bias_gradient[c] };
-            let (w, raw) = (&w[c * (columns + 1)..], &sums.gradient[c * columns..]);
+            let raw = &sums.gradient[c * columns..];
             for k in 0..columns {
-                let data_gradient = (raw[k] - bias_gradient * self.mean[k]) * self.scale[k] / self.total;
-                inner_product += w[k] * data_gradient;
-                square += w[k] * w[k];
-                gradient[k] = data_gradient + l2 * w[k];
-                norm += gradient[k] * gradient[k];
+                gradient[k] = (raw[k] - bias_gradient * self.mean[k]) * self.scale[k] / self.total;
             }
             gradient[columns] = bias_gradient / self.total;
+        }
+        let (loss, separated) = (sums.loss / self.total, sums.separated);
+        let spread = pass.active().map(|active| active.spread).sum::<f64>() / self.total;
+        Ok(Value { separated, ..self.value(loss, spread, w, l2, gradient) })
+    }
+
+    /// The [prior](Self::prior) and what it is worth, which the classes' sums tell without a pass. Not of a given bias.
+    pub fn at_prior(&self, l2: f64, gradient: &mut [f64]) -> (Vec<f64>, Value) {
+        let columns = self.columns;
+        for (gradient, sums) in gradient.chunks_exact_mut(columns + 1).zip(self.class_sums.chunks_exact(columns)) {
+            gradient[..columns].iter_mut().zip(sums).for_each(|(g, sum)| *g = -sum);
+            gradient[columns] = 0.0;
+        }
+        let loss = self.shares.iter().map(|share| -share * share.ln()).sum();
+        let spread = 1.0 - self.shares.iter().map(|share| share * share).sum::<f64>();
+        let w = self.prior();
+        let value = self.value(loss, spread, &w, l2, gradient);
+        (w, value)
+    }
+
+    /// What a point is worth, of its mean loss and that's gradient, to which the penalty's is added.
+    fn value(&self, loss: f64, spread: f64, w: &[f64], l2: f64, gradient: &mut [f64]) -> Value {
+        let columns = self.columns;
+        let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
+        for (gradient, w) in gradient.chunks_exact_mut(columns + 1).zip(w.chunks_exact(columns + 1)) {
+            for k in 0..columns {
+                inner_product += w[k] * gradient[k];
+                square += w[k] * w[k];
+                gradient[k] += l2 * w[k];
+                norm += gradient[k] * gradient[k];
+            }
             bias_product += w[columns] * gradient[columns];
         }
         let objective = loss + 0.5 * l2 * square;
-        let separated = sums.separated;
-        let spread = pass.active().map(|active| active.spread).sum::<f64>() / self.total;
         let bound = match l2 > 0.0 {
             true => {
                 let entropy = loss - inner_product - bias_product;
@@ -384,7 +407,7 @@ impl<'a> Problem<'a> {
         };
         let bias_gradient = gradient.iter().skip(columns).step_by(columns + 1).fold(0f64, |most, g| most.max(g.abs()));
         let bias_gap = if l2 > 0.0 { (objective - bound - norm / (2.0 * l2)).max(0.0) } else { 0.0 };
-        Ok(Value { objective, bound, bias_gradient, bias_gap, separated, norm: norm.sqrt(), spread })
+        Value { objective, bound, bias_gradient, bias_gap, separated: false, norm: norm.sqrt(), spread }
     }
 
     /// Distance of the objective to the dual value at the probabilities P of this point, mixed with constant ones, q, by

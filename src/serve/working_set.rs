@@ -306,7 +306,7 @@ impl Descent<'_> {
             };
             let largest = free.iter().map(|&j| rest(self, j).abs()).fold(f64::MIN_POSITIVE, f64::max);
             let mut step: Vec<f32> = free.iter().map(|&j| (-rest(self, j) / largest) as f32).collect();
-            cholesky.solve(&mut step);
+            cholesky.solve(&mut step, false);
             let step: Vec<f64> = step.iter().map(|&s| f64::from(s) * largest).collect();
             let mut length = 1f64;
             for (&j, &s) in free.iter().zip(&step).filter(|(j, _)| self.l1[**j] > 0.0) {
