@@ -7,7 +7,7 @@
 use crate::device::set_threads;
 use crate::distributed::Ranks;
 use crate::error::{Error, Result};
-use crate::network::{Lane, Mode, Network};
+use crate::network::{self, Lane, Mode, Network};
 use crate::optimizer::{Optimizer, Rule};
 use crate::precision::Precision;
 use crate::profile;
@@ -77,6 +77,7 @@ pub struct Byol {
     target: Target,
     optimizers: [Optimizer; 3],
     rates: [f64; 3],  // of encoder, projector, predictor, as multiples
+    way: Tensor,      // the target's, toward the online network in a step: 1 - tau, float32 without dimensions
     sides: Vec<Side>, // two, but while a step is under way
     helper: Option<Helper>,
     waiting: usize, // batches whose gradients wait for `update`
@@ -135,7 +136,8 @@ impl Byol {
         set_threads(threads);
         let helper = if parallel { Some(Helper::start(threads)?) } else { None };
         let rates = [1.0, options.projector_rate, options.predictor_rate];
-        Ok(Self { online, target, optimizers, rates, sides, helper, waiting: 0, reduction: None })
+        let way = Tensor::f_zeros([0i64; 0], (tch::Kind::Float, options.device))?;
+        Ok(Self { online, target, optimizers, rates, way, sides, helper, waiting: 0, reduction: None })
     }
 
     /// BYOL on an encoder alone, with the paper's projector and predictor: `hidden` features between their two
@@ -247,23 +249,45 @@ impl Byol {
     /// # Errors
     /// [`Error::Torch`].
     pub fn update(&mut self, learning_rate: f64, tau: f64) -> Result<()> {
+        self.prepare(learning_rate, tau)?;
+        self.apply()
+    }
+
+    /// What the next step needs of learning rate and tau goes to the device: [`apply`](Self::apply) then knows it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn prepare(&mut self, learning_rate: f64, tau: f64) -> Result<()> {
+        for (optimizer, multiple) in self.optimizers.iter_mut().zip(self.rates) {
+            optimizer.prepare(learning_rate * multiple)?;
+        }
+        Ok(self.way.f_copy_(&network::to_device(&[(1.0 - tau) as f32], self.way.device())?.f_select(0, 0)?)?)
+    }
+
+    /// The step that was prepared. It reads no number of the host that changes between steps.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn apply(&mut self) -> Result<()> {
         let span = profile::span("gradients");
         let mut gradients = self.gradients()?;
         drop(span);
         let span = profile::span("optimiser");
         let networks = [&self.online.encoder, &self.online.projector, &self.online.predictor];
-        let rates = self.rates.map(|multiple| learning_rate * multiple);
-        for (((optimizer, network), gradient), rate) in
-            self.optimizers.iter_mut().zip(networks).zip(&mut gradients).zip(rates)
-        {
-            optimizer.step(network, gradient, rate)?;
+        for ((optimizer, network), gradient) in self.optimizers.iter_mut().zip(networks).zip(&mut gradients) {
+            optimizer.apply(network, gradient)?;
         }
         drop(span);
         let _span = profile::span("EMA");
-        self.target.encoder.follow(&self.online.encoder, tau)?;
-        self.target.projector.follow(&self.online.projector, tau)?;
+        self.target.encoder.follow(&self.online.encoder, &self.way)?;
+        self.target.projector.follow(&self.online.projector, &self.way)?;
         self.waiting = 0;
         Ok(())
+    }
+
+    /// Gradients that were added since the last update are void.
+    pub(crate) fn forget(&mut self) {
+        self.waiting = 0;
     }
 
     /// The summed flat gradients of encoder, projector and predictor. They lie in the first lane: to be taken once.
@@ -372,6 +396,16 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// The same memory.
+    pub(crate) fn shallow_clone(&self) -> Reading {
+        let Reading { loss, features, projection } = self;
+        Reading {
+            loss: loss.shallow_clone(),
+            features: features.shallow_clone(),
+            projection: projection.shallow_clone(),
+        }
+    }
+
     /// The batch's report.
     ///
     /// # Errors

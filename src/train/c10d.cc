@@ -455,6 +455,16 @@ char* byol_torch_tf32_allowed(bool* convolutions, bool* products) {
   });
 }
 
+// Bytes in memory that a CUDA device reads by itself, so that the host need not wait until they are there.
+char* byol_torch_pinned(const uint8_t* bytes, size_t length, Tensor** out) {
+  return guard([&] {
+    auto options = at::TensorOptions(at::kByte).pinned_memory(true);
+    Tensor pinned = at::empty({static_cast<int64_t>(length)}, options);
+    std::memcpy(pinned.mutable_data_ptr(), bytes, length);
+    *out = new Tensor(std::move(pinned));
+  });
+}
+
 // Where the gradient of `leaf` goes from now on.
 char* byol_c10d_bind_gradient(const Tensor* leaf, const Tensor* gradient) {
   return guard([&] { leaf->mutable_grad() = *gradient; });

@@ -14,6 +14,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
+use tch::kind::Element;
 
 /// What `c10d.cc` puts before everything that went wrong between ranks.
 pub(crate) const BETWEEN_RANKS: &str = "between ranks: ";
@@ -63,6 +64,7 @@ unsafe extern "C" {
     fn byol_torch_allow_tf32(allowed: bool) -> *mut c_char;
     #[cfg(test)]
     fn byol_torch_tf32_allowed(convolutions: *mut bool, products: *mut bool) -> *mut c_char;
+    fn byol_torch_pinned(bytes: *const u8, length: usize, out: *mut Handle) -> *mut c_char;
     fn byol_c10d_bind_gradient(leaf: AnyTensor, gradient: AnyTensor) -> *mut c_char;
     fn byol_c10d_reducer_new(group: Handle, out: *mut Handle) -> *mut c_char;
     fn byol_c10d_reducer_free(reducer: Handle);
@@ -238,6 +240,16 @@ pub(crate) fn tf32_allowed() -> [bool; 2] {
     // SAFETY: both places may be written.
     check(unsafe { byol_torch_tf32_allowed(&raw mut convolutions, &raw mut products) }).unwrap();
     [convolutions, products]
+}
+
+/// Numbers in memory that a CUDA device reads by itself.
+pub(crate) fn pinned<T: Element>(values: &[T]) -> Result<Tensor> {
+    let mut out = null_mut();
+    // SAFETY: the values are so many bytes and alive during the call, which copies them; `out` may be written.
+    check(unsafe { byol_torch_pinned(values.as_ptr().cast(), size_of_val(values), &raw mut out) })?;
+    // SAFETY: on success `out` is a new at::Tensor, which is what tch's tensors own.
+    let bytes = unsafe { Tensor::from_ptr(out.cast()) };
+    Ok(bytes.f_view_dtype(T::KIND)?)
 }
 
 /// From now on the gradient of `leaf` is added to `gradient`, which has its shape.

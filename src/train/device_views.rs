@@ -8,6 +8,7 @@
 
 use crate::augment::{Draw, Sampled, ViewsConfig};
 use crate::error::{Error, Result};
+use crate::network::to_device;
 use crate::resample::Cut;
 use byol_model::dataset::Dataset;
 use byol_model::picture::Filter;
@@ -130,7 +131,7 @@ impl DeviceViews {
     fn each(&self, values: &[f32], dimensions: usize) -> Result<Tensor> {
         let mut shape = vec![1i64; dimensions];
         shape[0] = values.len() as i64;
-        Ok(Tensor::f_from_slice(values)?.f_to_device(self.device())?.f_view(shape.as_slice())?)
+        Ok(to_device(values, self.device())?.f_view(shape.as_slice())?)
     }
 
     fn paint(&self, indices: &[u32], plans: &[Vec<Sampled>]) -> Result<Tensor> {
@@ -138,7 +139,7 @@ impl DeviceViews {
         let [_, height, width, channels] = self.pictures.size()[..] else { return Err(Error::Thread("views")) };
         let side = self.size as i64;
         let numbers: Vec<i64> = indices.iter().map(|&i| i.into()).collect();
-        let numbers = Tensor::f_from_slice(&numbers)?.f_to_device(self.device())?;
+        let numbers = to_device(&numbers, self.device())?;
         let pixels = self.pictures.f_index_select(0, &numbers)?.f_to_kind(Kind::Float)?.f_mul_scalar(1.0 / 255.0)?;
 
         // The crop and the flips right behind it, as two matrices.
@@ -171,7 +172,7 @@ impl DeviceViews {
                 }
             }
             for (_, places, operations) in kinds {
-                let places = Tensor::f_from_slice(&places)?.f_to_device(self.device())?;
+                let places = to_device(&places, self.device())?;
                 let changed = self.apply(&planes.f_index_select(0, &places)?, &operations)?;
                 let _ = planes.f_index_copy_(0, &places, &changed)?;
             }

@@ -14,6 +14,7 @@ use crate::network_tensor;
 use crate::precision::{Cast, Precision};
 use byol_model::graph::{Graph, NodeId, Op, Parameter, STANDARDISATION_EPS, Shape};
 use byol_model::mlp::{MlpConfig, mlp};
+use byol_model::tensor_op::TensorOp;
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,13 +42,14 @@ pub struct Network {
 #[derive(Debug)]
 pub struct Lane {
     pub(crate) plan: Arc<Plan>,
-    parameters: Vec<Tensor>,   // as plan.parameters; leaves that share the network's values
-    running: Vec<Tensor>,      // as plan.buffers; views of the network's buffers
-    batch: Vec<Tensor>,        // as plan.buffers; views of `statistics`
-    statistics: Tensor,        // [running statistics]
-    gradient: Option<Tensor>,  // [parameters], bound by the first backward pass
-    ranks: Option<Arc<Group>>, // BatchNorm's statistics are those of all ranks' batches
-    cast: Cast,                // of training passes
+    parameters: Vec<Tensor>,        // as plan.parameters; leaves that share the network's values
+    running: Vec<Tensor>,           // as plan.buffers; views of the network's buffers
+    batch: Vec<Tensor>,             // as plan.buffers; views of `statistics`
+    statistics: Tensor,             // [running statistics]
+    constants: Vec<Option<Tensor>>, // by node: a constant's numbers
+    gradient: Option<Tensor>,       // [parameters], bound by the first backward pass
+    ranks: Option<Arc<Group>>,      // BatchNorm's statistics are those of all ranks' batches
+    cast: Cast,                     // of training passes
 }
 
 /// Where everything lies; shared by a network and its lanes.
@@ -203,7 +205,15 @@ impl Network {
         let statistics = self.buffers.f_zeros_like()?;
         let leaf =
             |slot: &Slot| -> Result<Tensor> { Ok(slot.view(&self.values)?.f_detach()?.f_set_requires_grad(true)?) };
+        let constants = plan.graph.nodes().iter().map(|node| match &node.op {
+            Op::Tensor(TensorOp::Constant { shape, values }) => {
+                let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+                Ok(Some(to_device(values, plan.device)?.f_view(shape.as_slice())?))
+            }
+            _ => Ok(None),
+        });
         Ok(Lane {
+            constants: constants.collect::<Result<_>>()?,
             parameters: plan.parameters.iter().map(leaf).collect::<Result<_>>()?,
             running: plan.buffers.iter().map(|slot| slot.view(&self.buffers)).collect::<Result<_>>()?,
             batch: plan.buffers.iter().map(|slot| slot.view(&statistics)).collect::<Result<_>>()?,
@@ -224,13 +234,13 @@ impl Network {
         Ok(())
     }
 
-    /// Moves the values toward another network's: `new = tau old + (1 - tau) other` (paper, equation 1). Running
-    /// statistics stay: each network has its own.
+    /// Moves the values toward another network's: `new = tau old + (1 - tau) other` (paper, equation 1), where `way` is
+    /// `1 - tau`, a number on the device. Running statistics stay: each network has its own.
     ///
     /// # Errors
     /// [`Error::Torch`], where the networks differ.
-    pub fn follow(&mut self, other: &Network, tau: f64) -> Result<()> {
-        let _ = self.values.f_lerp_(&other.values, 1.0 - tau)?;
+    pub fn follow(&mut self, other: &Network, way: &Tensor) -> Result<()> {
+        let _ = self.values.f_lerp_tensor_(&other.values, way)?;
         Ok(())
     }
 }
@@ -340,9 +350,10 @@ impl Lane {
             }
             Op::Tensor(op) => {
                 let all: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
-                let learned: Vec<&Tensor> = step.parameters.iter().map(|&i| &self.parameters[i]).collect();
+                let given = step.parameters.iter().map(|&i| &self.parameters[i]);
+                let given: Vec<&Tensor> = given.chain(&self.constants[index]).collect();
                 let n = x.size().first().copied().unwrap_or(0);
-                network_tensor::run(op, &all, &learned, n, self.plan.device, cast)?
+                network_tensor::run(op, &all, &given, n, cast)?
             }
         };
         if index == self.plan.graph.output().0 { cast.raise(&y) } else { Ok(y) }
@@ -541,7 +552,7 @@ pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
         return Err(Error::Network { what: "input", why });
     }
     let n = (values.len() / one) as i64;
-    let flat = Tensor::f_from_slice(values)?.f_to_device(device)?;
+    let flat = to_device(values, device)?;
     Ok(match shape {
         Shape::Vector { features } => flat.f_view([n, features as i64])?,
         Shape::Tensor(_) => {
@@ -551,6 +562,18 @@ pub fn input(values: &[f32], shape: Shape, device: Device) -> Result<Tensor> {
             let maps = flat.f_view([n, channels as i64, height as i64, width as i64])?;
             maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?
         }
+    })
+}
+
+/// Puts numbers on a device. On CUDA the host does not wait until they are there, as it would for memory that is not
+/// pinned; whoever reads them on the device comes behind them.
+///
+/// # Errors
+/// [`Error::Torch`].
+pub(crate) fn to_device<T: tch::kind::Element>(values: &[T], device: Device) -> Result<Tensor> {
+    Ok(match device {
+        Device::Cuda(_) => c10d::pinned(values)?.f_internal_to_copy((T::KIND, device), true)?,
+        Device::Cpu | Device::Mps | Device::Vulkan => Tensor::f_from_slice(values)?.f_to_device(device)?,
     })
 }
 

@@ -4,29 +4,18 @@ use crate::error::{Error, Result};
 use crate::precision::Cast;
 use byol_model::shape::{BATCH, Shape};
 use byol_model::tensor_op::{Binary, Reduction, TensorOp, Unary};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// What an operator makes of `inputs`, with its learned tensors, for a batch of `n` examples.
+/// What an operator makes of `inputs`, with its learned tensors or its constant, for a batch of `n` examples.
 ///
 /// # Errors
 /// [`Error::Torch`] for a wrong shape, [`Error::Network`] where an input or a parameter is missing.
-pub(crate) fn run(
-    op: &TensorOp,
-    inputs: &[&Tensor],
-    learned: &[&Tensor],
-    n: i64,
-    device: Device,
-    cast: Cast,
-) -> Result<Tensor> {
+pub(crate) fn run(op: &TensorOp, inputs: &[&Tensor], given: &[&Tensor], n: i64, cast: Cast) -> Result<Tensor> {
     let missing = |what: &str| Error::Network { what: "network", why: format!("{} has no {what}", op.name()) };
     let input = |i: usize| inputs.get(i).copied().ok_or_else(|| missing("input"));
-    let parameter = |i: usize| learned.get(i).copied().ok_or_else(|| missing("parameter"));
+    let parameter = |i: usize| given.get(i).copied().ok_or_else(|| missing("parameter"));
     Ok(match op {
-        TensorOp::Parameter { .. } => parameter(0)?.shallow_clone(),
-        TensorOp::Constant { shape, values } => {
-            let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-            Tensor::f_from_slice(values)?.f_view(shape.as_slice())?.f_to_device(device)?
-        }
+        TensorOp::Parameter { .. } | TensorOp::Constant { .. } => parameter(0)?.shallow_clone(),
         // Those whose results span many magnitudes are computed in float32.
         TensorOp::Unary(unary @ (Unary::Erf | Unary::Sqrt | Unary::Exp | Unary::Reciprocal | Unary::Softplus)) => {
             self::unary(*unary, &cast.raise(input(0)?)?)?

@@ -4,7 +4,7 @@
 //! Its labels never reach the encoder. The pictures whose classes an evaluation guesses are left out of its learning.
 
 use crate::error::Result;
-use crate::network::{Lane, Mode, Network};
+use crate::network::{Lane, Mode, Network, to_device};
 use crate::optimizer::{Optimizer, Rule};
 use byol_model::weights::{Tensor as HostTensor, Weights};
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ impl Probe {
         if !self.waiting {
             self.lane.zero_gradient()?;
         }
-        let labels = Tensor::f_from_slice(&labels)?.f_to_device(self.network.device())?;
+        let labels = to_device(&labels, self.network.device())?;
         let logits = self.lane.forward(&features.f_detach()?, Mode::Train)?;
         let loss = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, HELD_OUT, 0.0)?;
         loss.f_mul_scalar(share / learned as f64)?.f_backward()?;
