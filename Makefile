@@ -3,11 +3,13 @@
 PREFIX ?= /usr/local
 NEED := sh src/native/need.sh
 
-.PHONY: help native build sdk demo test bench soak fuzz race docs install install-sdk dist lint clean
+.PHONY: help native build cuda sdk demo test bench soak fuzz race docs install install-sdk dist lint clean
 
 help:
 	@echo 'make native    fetch ONNX Runtime and libtorch into .native (once; 0.6 GB to download, 0.55 GB kept)'
 	@echo 'make build     the command byol, with training, and libbyol, in target/release'
+	@echo 'make cuda      libbyol_cuda.so beside it: CUDA graphs and NCCL, for a machine with GPUs; built without one (2.4 MB to'
+	@echo '               download)'
 	@echo 'make demo      learn from pictures, export, classify from C: everything, in minutes'
 	@echo 'make test      every test, Rust and C'
 	@echo 'make bench     the measurements quoted in docs/results.md'
@@ -31,6 +33,11 @@ native:
 build: native
 	@$(NEED) cargo cc c++
 	cargo build --release --workspace --features train
+
+cuda: native
+	@$(NEED) python3 pip c++
+	@python3 src/native/fetch.py cuda
+	sh src/native/cuda.sh
 
 demo: build
 	python3 examples/demo.py

@@ -3,6 +3,7 @@
 use crate::Done;
 use crate::encoder_args::EncoderArgs;
 use crate::output::{Output, line};
+use byol_train::capture::CudaGraph;
 use byol_train::config::{OnCollapse, RunConfig, Views};
 use byol_train::device::Choice;
 use byol_train::distributed::{Limits, Ranks};
@@ -169,6 +170,9 @@ struct TrainingArgs {
     /// float32, tf32 (CUDA only) or bf16 (weights stay float32); by default TF32 on CUDA, float32 on the CPU.
     #[arg(long, value_name = "NAME")]
     precision: Option<Precision>,
+    /// auto (on CUDA, steps of one batch on one rank run as one CUDA graph) or off.
+    #[arg(long, value_name = "WHETHER", value_parser = by_name::<CudaGraph>)]
+    cuda_graph: Option<CudaGraph>,
     /// CPU threads; all that this process may use by default.
     #[arg(long)]
     threads: Option<usize>,
@@ -231,6 +235,7 @@ impl TrainingArgs {
         config.activation_checkpoints |= self.activation_checkpoints;
         set(&self.device, &mut config.device);
         set(&self.precision, &mut config.precision);
+        set(&self.cuda_graph, &mut config.cuda_graph);
         set(&self.threads, &mut config.threads);
     }
 }

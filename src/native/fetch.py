@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Fetch the native libraries that byol uses: ONNX Runtime and libtorch.
 
-usage: fetch.py [onnxruntime] [torch]      (default: both)
+usage: fetch.py [onnxruntime] [torch] [cuda]      (default: the first two)
 
 Downloads the wheels pinned in wheels.txt with pip, compares their SHA-256
 sums, and unpacks the few files that are needed:
 
   .native/onnxruntime/lib        serving, extraction, linear heads
   .native/libtorch/{include,lib} pretraining (cargo's feature `train`)
+  .native/cuda/include           CUDA's headers, to build libbyol_cuda.so (2.4 MB to download; no CUDA is installed)
 
 A library that is already there is left alone, and no network is used.
 To use your own copy instead, set one of these; it is then not fetched:
 
   BYOL_ONNXRUNTIME  path of libonnxruntime.so, 1.32 or later
   LIBTORCH          folder with include/ and lib/ of libtorch 2.11.0
+  BYOL_CUDA         path of libbyol_cuda.so, built elsewhere
 
 `rm -r .native` removes everything that this script ever wrote.
 """
@@ -85,7 +87,24 @@ LIBRARIES = {
         # torch-sys refuses another version than its own when it finds this file.
         files={"build-version": "2.11.0\n"},
     ),
+    # Headers only. What torch's own ask for beside these, src/train/cuda.cc declares.
+    "cuda": Library(
+        folder="cuda",
+        own="BYOL_CUDA",
+        space_mb=30,
+        members={
+            "nvidia-cuda-runtime": [
+                (r"nvidia/cu13/(include/.+)", r"\1"),
+                (r"nvidia_cuda_runtime-[^/]+\.dist-info/licenses/License\.txt", "NVIDIA-LICENSE"),
+            ],
+            "nvidia-cuda-crt": [(r"nvidia/cu13/(include/crt/.+)", r"\1")],
+        },
+        links={},
+        files={},
+    ),
 }
+# What is fetched where nothing is named.
+DEFAULT = ("onnxruntime", "torch")
 
 
 class Problem(Exception):
@@ -101,7 +120,7 @@ def main(arguments):
         print(f"fetch.py: unknown library '{unknown[0]}'; known: {', '.join(LIBRARIES)}", file=sys.stderr)
         return 2
     try:
-        for name in arguments or list(LIBRARIES):
+        for name in arguments or DEFAULT:
             ensure(name, LIBRARIES[name])
     except Problem as problem:
         print(f"fetch.py: {problem}", file=sys.stderr)

@@ -43,6 +43,8 @@ if [ -z "${BYOL_ONNXRUNTIME:-}" ]; then cp -P .native/onnxruntime/lib/*.so* "$pr
 if [ "$part" = all ]; then
     install -d "$prefix/bin"
     install -m 755 "$built/byol" "$prefix/bin/"
+    # Where `make cuda` was asked for.
+    if [ -f "$built/libbyol_cuda.so" ]; then install -m 755 "$built/libbyol_cuda.so" "$prefix/lib/byol/"; fi
     if [ -z "${LIBTORCH:-}" ]; then cp -P .native/libtorch/lib/*.so* "$prefix/lib/byol/"; fi
 fi
 echo "installed in $prefix"

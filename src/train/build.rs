@@ -4,7 +4,8 @@
 //! (`make native`) the paths are relative to the program, so that the whole tree can be moved; otherwise the user's
 //! own folder is written down as it is. The root package's build script passes the same paths to the command.
 //!
-//! It also compiles `c10d.cc`, the part of libtorch that tch does not bind.
+//! It also compiles `c10d.cc`, the part of libtorch that tch does not bind. (`cuda.cc`, the part of it that needs CUDA, is
+//! a library of its own: `src/native/cuda.sh`.)
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ fn main() {
 
 fn compile_c10d(torch: &Path) {
     println!("cargo::rerun-if-changed=c10d.cc");
+    println!("cargo::rerun-if-changed=recorder.cc");
     // c10d's header asks for some of Gloo's, which torch's wheel does not carry; c10d.cc declares what is needed of them.
     let include = variable("OUT_DIR").join("include");
     for header in ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"] {
@@ -43,6 +45,8 @@ fn compile_c10d(torch: &Path) {
         .cpp(true)
         .std("c++17")
         .file("c10d.cc")
+        // For tests; a program that calls nothing of it does not have it.
+        .file("recorder.cc")
         .include(include)
         // As the system's: their warnings are torch's business.
         .flag("-isystem")

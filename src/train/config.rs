@@ -1,6 +1,7 @@
 //! A run file: everything that decides a run, in TOML, each setting with a default.
 
 use crate::augment::ViewsConfig;
+use crate::capture::CudaGraph;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::optimizer::{Kind, Rule};
@@ -50,6 +51,8 @@ pub struct RunConfig {
     pub device: device::Choice,
     /// `auto` (TF32 on CUDA, float32 on the CPU), `float32`, `tf32` or `bf16`.
     pub precision: Precision,
+    /// `auto` (on CUDA, steps of one batch on one rank run as one CUDA graph) or `off`.
+    pub cuda_graph: CudaGraph,
     /// CPU threads; 0 for all.
     pub threads: usize,
     /// The two pipelines: a preset's name or lists of operators.
@@ -85,6 +88,7 @@ impl Default for RunConfig {
             activation_checkpoints: false,
             device: device::Choice::Auto,
             precision: Precision::Auto,
+            cuda_graph: CudaGraph::Auto,
             threads: 0,
             views: Views::Preset("paper".into()),
             data: DataConfig::default(),
@@ -471,7 +475,7 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Changed`] names the first setting that differs.
     pub fn check_resumable(&self, recorded: &RunConfig) -> Result<()> {
-        const FREE: [&str; 10] = [
+        const FREE: [&str; 11] = [
             "checkpoint_epochs",
             "evaluation_epochs",
             "evaluation_k",
@@ -480,6 +484,7 @@ impl RunConfig {
             "tensorboard",
             "activation_checkpoints",
             "device",
+            "cuda_graph",
             "threads",
             "data.path",
         ];

@@ -116,6 +116,11 @@ pub fn describe() -> String {
     }
 }
 
+/// The file of the `libtorch_cuda` that is loaded, or why CUDA is off.
+pub(crate) fn cuda_library() -> Result<&'static str, &'static String> {
+    load_cuda().as_ref().map(|(file, _)| file.as_str())
+}
+
 /// Loads `libtorch_cuda` once for the process: the file and the number of devices, or why CUDA is off.
 fn load_cuda() -> &'static Result<(String, usize), String> {
     static LOADED: OnceLock<Result<(String, usize), String>> = OnceLock::new();

@@ -196,6 +196,12 @@ pub enum Error {
         /// c10d's reason.
         why: String,
     },
+    /// A call of libtorch's CUDA half failed.
+    #[error("CUDA: {why}")]
+    Cuda {
+        /// Its reason.
+        why: String,
+    },
     /// A thread of the trainer ended before its work was done.
     #[error("The {0} thread ended unexpectedly")]
     Thread(&'static str),

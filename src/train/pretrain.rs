@@ -11,6 +11,7 @@
 //! | `encoder.safetensors`, `projector...`, `predictor...`, `target...` | the weights by name |
 
 use crate::byol::{Byol, Options, Predefined, Reading};
+use crate::capture::{Captured, CudaGraph};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{OnCollapse, RunConfig};
 use crate::device::Choice;
@@ -244,6 +245,7 @@ fn run(
         options.part = (ranks.rank(), ranks.count());
         options.memory /= ranks.local().1 as u64;
     }
+    let mut captured = captured(config, found.device, ranks, observer);
     let mut loader = Loader::new(&data, options)?;
     let on_device = if config.data.on_device { Some(device_views(config, &data, found.device)?) } else { None };
     let evaluation = if first && config.evaluation_epochs > 0.0 {
@@ -377,14 +379,20 @@ fn run(
                 (view(&batch.first)?, view(&batch.second)?)
             };
             let share = 1.0 / config.accumulate as f64;
-            let reading = byol.learn(first, second, share)?;
+            let reading = match &mut captured {
+                Some(captured) => captured.step(&mut byol, [first, second], learning_rate, tau)?,
+                None => byol.learn(first, second, share)?,
+            };
             if let Some(probe) = &mut probe {
                 probe.learn(&reading[0].features, &batch.indices, share)?;
             }
             loader.give_back(batch);
             readings.push(reading);
         }
-        byol.update(learning_rate, tau)?;
+        match &mut captured {
+            Some(captured) => captured.said().into_iter().for_each(|said| observer.on_message(&said)),
+            None => byol.update(learning_rate, tau)?,
+        }
         if let Some(probe) = &mut probe {
             probe.update(learning_rate)?;
         }
@@ -595,6 +603,31 @@ fn create(
         Predefined::init(predictor, seed.wrapping_add(2)),
         &options,
     )
+}
+
+/// Steps as CUDA graphs, where they can be.
+fn captured(
+    config: &RunConfig,
+    device: Device,
+    ranks: Option<&Ranks>,
+    observer: &mut dyn Observer,
+) -> Option<Captured> {
+    if config.cuda_graph == CudaGraph::Off || device == Device::Cpu {
+        return None;
+    }
+    // NCCL's collectives can be recorded too, but a rank that is lost while others replay them was never tried.
+    let why = if ranks.is_some() {
+        "the ranks exchange sums in it".to_owned()
+    } else if config.accumulate > 1 {
+        format!("it has {} batches", config.accumulate)
+    } else {
+        match Captured::new(device) {
+            Ok(captured) => return Some(captured),
+            Err(cause) => cause.to_string(),
+        }
+    };
+    observer.on_message(&format!("Steps run operation by operation: no CUDA graph is made of one, {why}."));
+    None
 }
 
 fn loader_options(config: &RunConfig, threads: usize) -> Result<LoaderOptions> {
