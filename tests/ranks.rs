@@ -423,6 +423,33 @@ fn ranks_that_would_train_something_else_are_refused() {
 }
 
 #[test]
+fn a_backend_that_is_named_makes_a_process_alone_its_own_only_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let steps = ["--steps", "5", "--backend"];
+    train(1, &at("none"), &[&steps[..], &["auto"]].concat());
+    let alone = byol(&at("alone"), &[&steps[..], &["gloo"]].concat()).output().unwrap();
+    assert!(alone.status.success() && text(&alone).contains("1 rank on this machine"), "{}", text(&alone));
+    let apart = difference(&at("none"), &at("alone"));
+    assert!(apart > 0.0 && apart < TOLERANCE, "BatchNorm is that of ranks: {apart}");
+}
+
+#[test]
+fn nccl_is_refused_by_name_where_ranks_have_no_cuda_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let alone = byol(&run, &["--backend", "nccl"]).output().unwrap();
+    let two = outputs(launch(2, &run, &["--backend", "nccl"], |_| &[]));
+    for output in two.iter().chain([&alone]) {
+        let said = text(output);
+        assert!(!output.status.success() && said.contains("backend = nccl"), "{said}");
+        assert!(said.contains("NCCL needs a CUDA device"), "{said}");
+    }
+    let unknown = byol(&run, &["--backend", "mpi"]).output().unwrap();
+    assert!(text(&unknown).contains("known are auto, gloo and nccl"), "{}", text(&unknown));
+}
+
+#[test]
 fn a_rank_that_never_comes_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut ranks = launch(2, &folder.path().join("run"), &["--join-timeout", "2"], |_| &[]);

@@ -6,7 +6,7 @@ use crate::output::{Output, line};
 use byol_train::capture::CudaGraph;
 use byol_train::config::{OnCollapse, RunConfig, Views};
 use byol_train::device::Choice;
-use byol_train::distributed::{Limits, Ranks};
+use byol_train::distributed::{Backend, Limits, Ranks};
 use byol_train::launch::Launch;
 use byol_train::optimizer::Kind;
 use byol_train::plot::{plot_run, read_metrics};
@@ -100,6 +100,10 @@ struct RanksArgs {
     /// Seconds in which all ranks must have come.
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().join.as_secs(), value_parser = clap::value_parser!(u64).range(1..=86_400))]
     join_timeout: u64,
+    /// What carries tensors between ranks: gloo, nccl (CUDA only), or auto, which is NCCL where every rank has it. Named, it
+    /// is also used by a process that was launched alone.
+    #[arg(long, value_name = "NAME", default_value_t = Backend::Auto)]
+    backend: Backend,
 }
 
 impl RanksArgs {
@@ -262,14 +266,16 @@ pub fn run(arguments: &Arguments, output: &Output) -> Done {
     if arguments.profile.is_some() {
         profile::start();
     }
-    let outcome = match Launch::from_environment()? {
+    let backend = arguments.ranks.backend;
+    let alone = (backend != Backend::Auto).then(Launch::alone);
+    let outcome = match Launch::from_environment()?.or(alone) {
         None => {
             let outcome = pretrain(&config, &arguments.out, start, &mut teller, &stop)?;
             write_profile(arguments.profile.as_deref(), 0, output)?;
             outcome
         }
         Some(launch) => {
-            let ranks = Ranks::join(launch, arguments.ranks.limits())?;
+            let ranks = Ranks::join(launch, arguments.ranks.limits())?.over(backend);
             let outcome = pretrain_with(&ranks, &config, &arguments.out, start, &mut teller, &stop)?;
             write_profile(arguments.profile.as_deref(), ranks.rank(), output)?;
             if ranks.rank() != 0 {

@@ -1,10 +1,13 @@
 // What `tch` does not bind of libtorch: c10d's store and process groups, gradients that are reduced while the backward
-// pass goes on, BatchNorm over all ranks, and the switches of TF32. Called by c10d.rs only; see there for who owns what.
+// pass goes on, BatchNorm over all ranks, pinned memory, and the switches of TF32. Called by c10d.rs only; see there for
+// who owns what.
 //
 // Every function returns NULL, or an owned text that says what went wrong (byol_c10d_text_free).
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -48,6 +51,7 @@ class UnboundBuffer;
 
 #include <atomic>
 #include <mutex>
+#include <thread>
 
 namespace {
 
@@ -56,6 +60,7 @@ using std::chrono::milliseconds;
 
 // How often a wait looks up to see whether the ranks were given up.
 constexpr milliseconds kLookUp{100};
+constexpr std::chrono::microseconds kGlance{200};
 // Marks, through all layers of libtorch, what went wrong between ranks and not in this one. c10d.rs looks for it.
 constexpr const char* kBetweenRanks = "between ranks: ";
 
@@ -84,24 +89,102 @@ struct Pulse {
   std::atomic<bool> abandoned{false};
   std::atomic<uint64_t> waits{0};
   std::atomic<int> waiting{0};
+  // Groups whose collectives run on a device and wait there, where no flag is seen: they are ended from outside.
+  std::mutex mutex;
+  std::vector<c10::intrusive_ptr<c10d::Backend>> on_device;
+
+  void abandon() {
+    if (abandoned.exchange(true)) {
+      return;
+    }
+    std::lock_guard<std::mutex> lock(mutex);
+    for (auto& backend : on_device) {
+      try {
+        backend->abort();
+      } catch (...) {
+        // It ended already.
+      }
+    }
+  }
+
+  void forget(const c10::intrusive_ptr<c10d::Backend>& backend) {
+    std::lock_guard<std::mutex> lock(mutex);
+    on_device.erase(std::remove(on_device.begin(), on_device.end(), backend), on_device.end());
+  }
 };
+
+// Of NCCL's process group, which only CUDA's half of libtorch has: see cuda.cc.
+using NcclOpen = char* (*)(
+    const c10::intrusive_ptr<c10d::Store>*, int, int, int64_t, c10::intrusive_ptr<c10d::Backend>*);
 
 struct StoreHandle {
   c10::intrusive_ptr<c10d::Store> store;
   std::shared_ptr<Pulse> pulse;
 };
 
+// What goes wrong in here went wrong between ranks: once they were given up, any call of what is aborted fails.
+template <typename Body>
+auto between_ranks(Body body) {
+  try {
+    return body();
+  } catch (const c10::Error& error) {
+    throw std::runtime_error(kBetweenRanks + std::string(error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    throw std::runtime_error(kBetweenRanks + std::string(error.what()));
+  }
+}
+
 struct Group {
   c10::intrusive_ptr<c10d::Backend> backend;
   std::shared_ptr<Pulse> pulse;
+  // Collectives are put on the device's streams, and the host goes on: see `settle`.
+  bool on_device = false;
+  milliseconds patience{0};
+  c10::intrusive_ptr<c10d::Work> last{};
 
   c10::intrusive_ptr<c10d::Work> start_sum(Tensor tensor) {
-    std::vector<Tensor> tensors{std::move(tensor)};
-    return backend->allreduce(tensors);
+    return between_ranks([&] {
+      std::vector<Tensor> tensors{std::move(tensor)};
+      return backend->allreduce(tensors);
+    });
   }
 
+  void broadcast(const Tensor& tensor, int root) {
+    wait(between_ranks([&] {
+      std::vector<Tensor> tensors{tensor};
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      return backend->broadcast(tensors, options);
+    }));
+  }
+
+  // What follows in this thread finds the work done: the host waits for it, or the device does where it runs on one.
+  void wait(const c10::intrusive_ptr<c10d::Work>& work) {
+    between_ranks([&] {
+      if (on_device) {
+        if (pulse->abandoned) {
+          throw std::runtime_error("the ranks were given up");
+        }
+        work->synchronize();
+        last = work;
+      } else {
+        wait_here(work);
+      }
+    });
+  }
+
+  // The host waits for what the device was asked to do with other ranks. A rank that reads a value of the device's waits
+  // for the same, but could not be called off.
+  void settle() {
+    if (last) {
+      between_ranks([&] { wait_here(last); });
+      last.reset();
+    }
+  }
+
+ private:
   // Waits as long as the other ranks are believed to live: that is the watch's business, not a time limit's here.
-  void wait(const c10::intrusive_ptr<c10d::Work>& work) const {
+  void wait_here(const c10::intrusive_ptr<c10d::Work>& work) const {
     struct Waiting {
       Pulse& pulse;
       explicit Waiting(Pulse& pulse) : pulse(pulse) {
@@ -112,28 +195,35 @@ struct Group {
         pulse.waits += 1;
       }
     } waiting(*pulse);
-    try {
-      while (!work->isCompleted()) {
-        if (pulse->abandoned) {
-          throw std::runtime_error("the ranks were given up");
-        }
-        try {
-          work->wait(kLookUp);
-        } catch (...) {
-          // Either it failed, which is looked at below, or it is not done yet.
-        }
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (!work->isCompleted()) {
+      if (pulse->abandoned) {
+        throw std::runtime_error("the ranks were given up");
       }
-      if (auto cause = work->exception()) {
-        std::rethrow_exception(cause);
+      if (on_device) {
+        // Its own wait is for a value of the device's, which nothing calls off.
+        if (std::chrono::steady_clock::now() > until) {
+          throw std::runtime_error("the ranks' sums have not come within the time limit");
+        }
+        std::this_thread::sleep_for(kGlance);
+        continue;
       }
-      work->synchronize();
-    } catch (const c10::Error& error) {
-      throw std::runtime_error(kBetweenRanks + std::string(error.what_without_backtrace()));
-    } catch (const std::exception& error) {
-      throw std::runtime_error(kBetweenRanks + std::string(error.what()));
+      try {
+        work->wait(kLookUp);
+      } catch (...) {
+        // Either it failed, which is looked at below, or it is not done yet.
+      }
     }
+    if (auto cause = work->exception()) {
+      std::rethrow_exception(cause);
+    }
+    if (pulse->abandoned && on_device) {
+      throw std::runtime_error("the ranks were given up");
+    }
+    work->synchronize();
   }
 
+ public:
   void sum(const Tensor& tensor) {
     wait(start_sum(tensor));
   }
@@ -143,7 +233,7 @@ struct Group {
   Tensor sum_of_few(Tensor values) {
     const int64_t ranks = backend->getSize(), rows = values.size(0), columns = values.size(1);
     Tensor all = at::empty({ranks * rows, columns}, values.options());
-    wait(backend->_allgather_base(all, values, {}));
+    wait(between_ranks([&] { return backend->_allgather_base(all, values, {}); }));
     return all.view({ranks, rows, columns}).sum(0);
   }
 };
@@ -372,7 +462,12 @@ char* byol_c10d_store_has(const StoreHandle* store, const char* key, bool* out) 
 
 // From now on no wait of this store's groups lasts.
 void byol_c10d_store_abandon(const StoreHandle* store) {
-  store->pulse->abandoned = true;
+  store->pulse->abandon();
+}
+
+// Ends the process, whatever its threads wait for: nothing is cleaned up, which might wait for the same.
+void byol_c10d_end_process() {
+  std::_Exit(1);
 }
 
 // Waits for other ranks that came to an end, and whether one goes on now.
@@ -403,10 +498,46 @@ char* byol_c10d_group_open(
   });
 }
 
+// The same on CUDA devices, by what cuda.cc gives for it.
+char* byol_c10d_group_open_nccl(
+    const StoreHandle* store,
+    NcclOpen open,
+    const char* prefix,
+    int rank,
+    int ranks,
+    int64_t timeout_ms,
+    Group** out,
+    char** nccl_says) {
+  return guard([&] {
+    c10::intrusive_ptr<c10d::Store> prefixed = c10::make_intrusive<c10d::PrefixStore>(prefix, store->store);
+    c10::intrusive_ptr<c10d::Backend> nccl;
+    *nccl_says = open(&prefixed, rank, ranks, timeout_ms, &nccl);
+    if (*nccl_says != nullptr) {
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> lock(store->pulse->mutex);
+      store->pulse->on_device.push_back(nccl);
+    }
+    *out = new Group{std::move(nccl), store->pulse, true, milliseconds(timeout_ms)};
+  });
+}
+
+// The host waits for what the group was asked to do.
+char* byol_c10d_settle(Group* group) {
+  return guard([&] { group->settle(); });
+}
+
 // A group that was given up has threads that wait for a rank that never answers: it is left alone until the process ends.
 void byol_c10d_group_free(Group* group) {
   if (!group->pulse->abandoned) {
-    guard([&] { delete group; });
+    guard([&] {
+      if (group->on_device) {
+        group->pulse->forget(group->backend);
+        group->backend->shutdown();
+      }
+      delete group;
+    });
   }
 }
 
@@ -415,12 +546,7 @@ char* byol_c10d_sum(Group* group, const Tensor* tensor) {
 }
 
 char* byol_c10d_broadcast(Group* group, const Tensor* tensor, int root) {
-  return guard([&] {
-    std::vector<Tensor> tensors{*tensor};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    group->wait(group->backend->broadcast(tensors, options));
-  });
+  return guard([&] { group->broadcast(*tensor, root); });
 }
 
 char* byol_c10d_batch_norm(

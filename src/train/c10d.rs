@@ -1,6 +1,6 @@
 //! The part of libtorch that `tch` does not bind: c10d's store and process groups, gradients that are reduced while the
-//! backward pass goes on, BatchNorm over all ranks, and the switches of TF32. The other half of this file is `c10d.cc`. To use many ranks, see
-//! [`crate::distributed`].
+//! backward pass goes on, BatchNorm over all ranks, pinned memory, and the switches of TF32. The other half of this file is
+//! `c10d.cc`. To use many ranks, see [`crate::distributed`].
 
 #![allow(
     unsafe_code,
@@ -8,6 +8,7 @@
               out is safe: handles are owned by Rust values, and tensors are borrowed for the length of a call"
 )]
 
+use crate::cuda::{Nccl, NcclOpen};
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -37,6 +38,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn byol_c10d_store_has(store: Handle, key: *const c_char, out: *mut bool) -> *mut c_char;
     fn byol_c10d_store_abandon(store: Handle);
+    fn byol_c10d_end_process();
     fn byol_c10d_store_pulse(store: Handle, waits: *mut u64, waiting: *mut bool);
     fn byol_c10d_group_open(
         store: Handle,
@@ -48,6 +50,17 @@ unsafe extern "C" {
         ms: i64,
         out: *mut Handle,
     ) -> *mut c_char;
+    fn byol_c10d_group_open_nccl(
+        store: Handle,
+        open: NcclOpen,
+        prefix: *const c_char,
+        rank: c_int,
+        ranks: c_int,
+        ms: i64,
+        out: *mut Handle,
+        nccl_says: *mut *mut c_char,
+    ) -> *mut c_char;
+    fn byol_c10d_settle(group: Handle) -> *mut c_char;
     fn byol_c10d_group_free(group: Handle);
     fn byol_c10d_sum(group: Handle, tensor: AnyTensor) -> *mut c_char;
     fn byol_c10d_broadcast(group: Handle, tensor: AnyTensor, root: c_int) -> *mut c_char;
@@ -150,6 +163,12 @@ impl Drop for Store {
     }
 }
 
+/// Ends the process with exit code 1, whatever its threads wait for.
+pub(crate) fn end_process() {
+    // SAFETY: it takes nothing and does not return.
+    unsafe { byol_c10d_end_process() }
+}
+
 /// Ranks that sum and send tensors together. All of them make the same calls on a group in the same order.
 #[derive(Debug)]
 pub(crate) struct Group(Handle);
@@ -186,6 +205,32 @@ impl Group {
             byol_c10d_group_open(store.0, prefix, rank, ranks, address, interface, ms(patience), &raw mut out)
         })?;
         Ok(Self(out))
+    }
+
+    /// The same on CUDA devices, over NCCL. Its collectives stand in line on the device, and the host goes on.
+    pub(crate) fn open_nccl(
+        store: &Store,
+        nccl: &Nccl,
+        prefix: &str,
+        [rank, ranks]: [usize; 2],
+        patience: Duration,
+    ) -> Result<Self> {
+        let prefix = text(prefix)?;
+        let [rank, ranks] = [rank, ranks].map(|n| c_int::try_from(n).unwrap_or(c_int::MAX));
+        let (mut out, mut says) = (null_mut(), null_mut());
+        // SAFETY: the handle and the text are alive during the call; both places may be written.
+        check(unsafe {
+            let (out, says) = (&raw mut out, &raw mut says);
+            byol_c10d_group_open_nccl(store.0, nccl.open(), prefix.as_ptr(), rank, ranks, ms(patience), out, says)
+        })?;
+        nccl.check(says)?;
+        Ok(Self(out))
+    }
+
+    /// Waits until the device has done what this group was asked for. Where the group is the CPU's, it is done already.
+    pub(crate) fn settle(&self) -> Result<()> {
+        // SAFETY: the handle is alive as long as `self`.
+        check(unsafe { byol_c10d_settle(self.0) })
     }
 
     /// Replaces the tensor by its sum over all ranks.

@@ -1,31 +1,74 @@
 //! Many processes that train one encoder together, each on its part of every batch: data parallelism on libtorch's own
-//! c10d, with Gloo between the ranks.
+//! c10d, with Gloo between the ranks, and on CUDA with NCCL between their devices.
 //!
 //! A run file says the whole batch, so that learning rate, tau, schedule and result are the same for any number of ranks:
 //! each takes `batch_size / ranks` pictures of a batch, BatchNorm sees all of them (statistics are exchanged forward and
 //! backward, as the paper trains), and gradients are means over all. Rank 0 alone writes and speaks.
 
 use crate::c10d::{BETWEEN_RANKS, Group, Place, Store};
+use crate::cuda::Nccl;
 use crate::error::{Error, Result};
 use crate::launch::Launch;
 pub use crate::watch::Limits;
 use crate::watch::Watch;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+/// What carries tensors between ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// NCCL where every rank has it, and Gloo elsewhere.
+    #[default]
+    Auto,
+    /// Gloo, from CPU to CPU; tensors of a CUDA device go through the host's memory.
+    Gloo,
+    /// NCCL, from CUDA device to CUDA device. What the hosts have to tell each other still goes over Gloo.
+    Nccl,
+}
+
+/// Names in the order of [`Backend`].
+const BACKENDS: [(&str, Backend); 3] = [("auto", Backend::Auto), ("gloo", Backend::Gloo), ("nccl", Backend::Nccl)];
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(BACKENDS.iter().find(|(_, backend)| backend == self).map_or("auto", |(name, _)| name))
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let found = BACKENDS.iter().find(|(name, _)| *name == s).map(|(_, backend)| *backend);
+        found.ok_or_else(|| Error::setting("backend", format!("{s:?}"), "known are auto, gloo and nccl"))
+    }
+}
 
 /// The ranks of a run, as one of them sees them.
 #[derive(Debug)]
 pub struct Ranks {
     launch: Launch,
     limits: Limits,
+    backend: Backend,
     // Dropped in this order: the groups and the watch use the store.
+    on_device: OnceLock<OnDevice>,
     lanes: [Arc<Group>; 2],
     gradients: Arc<Group>,
     watch: Watch,
     store: Store,
+    prefix: String,
     name: String,
+}
+
+/// Groups between the ranks' CUDA devices. The lanes take turns there, so they share one.
+#[derive(Debug)]
+struct OnDevice {
+    lanes: Arc<Group>,
+    gradients: Arc<Group>,
 }
 
 impl Ranks {
@@ -73,7 +116,70 @@ impl Ranks {
             |what: &str| Ok::<_, Error>(Arc::new(Group::open(&store, &format!("{prefix}/{what}"), place, patience)?));
         let lanes = [open("lane0")?, open("lane1")?];
         let gradients = open("gradients")?;
-        Ok(Ranks { launch, limits, lanes, gradients, watch, store, name: own })
+        Ok(Ranks {
+            launch,
+            limits,
+            backend: Backend::Auto,
+            on_device: OnceLock::new(),
+            lanes,
+            gradients,
+            watch,
+            store,
+            prefix,
+            name: own,
+        })
+    }
+
+    /// The same ranks, whose tensors this is to carry; [`Backend::Auto`] where nothing is said.
+    pub fn over(self, backend: Backend) -> Ranks {
+        Ranks { backend, ..self }
+    }
+
+    /// Connects the ranks' devices, before any tensor goes between them; every rank calls it at the same time. Without it,
+    /// all goes over Gloo. One sentence for the user, where there is something to say.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where NCCL was asked for and is not there; [`Error::Collective`].
+    pub fn connect(&self, device: Device) -> Result<Option<String>> {
+        let backend = self.backend;
+        if backend == Backend::Gloo || (backend == Backend::Auto && device == Device::Cpu) {
+            return Ok(None);
+        }
+        let nccl = Nccl::on(device);
+        let [having] = self.sum([f64::from(u8::from(nccl.is_ok()))])?;
+        let lacking = self.count() - having as usize;
+        let why = match nccl {
+            Ok(nccl) if lacking == 0 => {
+                let patience = self.patience();
+                let places = [self.rank(), self.count()];
+                // Whom NCCL waits for while it connects is there: all ranks have just met. From now on one that is lost may
+                // leave this one in a call that does not come back.
+                self.watch.end_process();
+                let open = |what: &str| {
+                    let name = format!("{}/nccl/{what}", self.prefix);
+                    let group = Group::open_nccl(&self.store, &nccl, &name, places, patience)?;
+                    // NCCL connects with the first collective.
+                    group.sum(&Tensor::f_zeros([1], (tch::Kind::Float, device))?)?;
+                    group.settle()?;
+                    Ok::<_, Error>(Arc::new(group))
+                };
+                let _ = self.on_device.set(OnDevice { lanes: open("lanes")?, gradients: open("gradients")? });
+                return Ok(Some("The ranks' devices exchange sums over NCCL.".into()));
+            }
+            Ok(_) => format!("{lacking} of {} ranks do not have it", self.count()),
+            Err(why) => why.to_string(),
+        };
+        if backend == Backend::Nccl {
+            return Err(Error::setting("backend", backend, why));
+        }
+        Ok(Some(format!(
+            "The ranks' devices exchange sums over Gloo, through the hosts' memory: NCCL is not used, {why}."
+        )))
+    }
+
+    /// Longer than the watch takes to find that a rank is lost.
+    fn patience(&self) -> Duration {
+        self.limits.hang + self.limits.silence * 2
     }
 
     /// This rank, from 0.
@@ -100,8 +206,9 @@ impl Ranks {
             format!("{} machines", ranks.div_ceil(*local_ranks))
         };
         let (silence, hang) = (self.limits.silence.as_secs_f64(), self.limits.hang.as_secs_f64());
+        let ranks = if *ranks == 1 { "1 rank".into() } else { format!("{ranks} ranks") };
         format!(
-            "{ranks} ranks on {machines}, launched by {launcher}, over Gloo; a rank that is silent for {silence} s, or \
+            "{ranks} on {machines}, launched by {launcher}, over Gloo; a rank that is silent for {silence} s, or \
              busy for {hang} s without meeting the others, ends the run."
         )
     }
@@ -123,7 +230,25 @@ impl Ranks {
     /// # Errors
     /// [`Error::Collective`].
     pub fn from_first(&self, tensor: &Tensor) -> Result<()> {
-        if tensor.numel() == 0 { Ok(()) } else { self.gradients.broadcast(tensor, 0) }
+        if tensor.numel() == 0 {
+            return Ok(());
+        }
+        match self.on_device.get() {
+            Some(groups) if tensor.device() != Device::Cpu => {
+                groups.gradients.broadcast(tensor, 0)?;
+                groups.gradients.settle()
+            }
+            _ => self.gradients.broadcast(tensor, 0),
+        }
+    }
+
+    /// Waits until the devices have exchanged what they were asked to: before a value of the device's is read, which could
+    /// not be called off where a rank was lost.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.on_device.get().map_or(Ok(()), |groups| groups.lanes.settle().and_then(|()| groups.gradients.settle()))
     }
 
     /// A number of rank 0's, which all get.
@@ -217,12 +342,12 @@ impl Ranks {
 
     /// The group of a lane, for BatchNorm.
     pub(crate) fn lane(&self, lane: usize) -> &Arc<Group> {
-        &self.lanes[lane % 2]
+        self.on_device.get().map_or(&self.lanes[lane % 2], |groups| &groups.lanes)
     }
 
     /// The group of gradients.
     pub(crate) fn gradients(&self) -> &Arc<Group> {
-        &self.gradients
+        self.on_device.get().map_or(&self.gradients, |groups| &groups.gradients)
     }
 }
 

@@ -85,6 +85,21 @@ impl Launch {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// A process that is its own and only rank, on a port that is free.
+    pub fn alone() -> Launch {
+        Launch {
+            rank: 0,
+            ranks: 1,
+            local_rank: 0,
+            local_ranks: 1,
+            host: "127.0.0.1".into(),
+            port: 0,
+            launcher_serves: false,
+            restarts: 0,
+            launcher: "hand",
+        }
+    }
+
     /// As [`from_environment`](Self::from_environment), from variables that `get` knows.
     ///
     /// # Errors

@@ -229,6 +229,9 @@ fn run(
     if let Some(ranks) = ranks {
         observer.on_message(&ranks.describe());
         same_run(ranks, config, data.len())?;
+        if let Some(said) = ranks.connect(found.device)? {
+            observer.on_message(&said);
+        }
     }
 
     let checkpoint = match start {
@@ -403,6 +406,7 @@ fn run(
         let last = done == plan.steps;
         if reported(done) {
             let _span = profile::span("report");
+            ranks.map_or(Ok(()), Ranks::settle)?;
             let (mut now, mut embeddings) = summarise(&readings)?;
             if let Some(ranks) = ranks {
                 let asked = f64::from(u8::from(stop.load(Ordering::Relaxed)));

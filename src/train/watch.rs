@@ -2,7 +2,7 @@
 //! still does; whoever finds one silent, or busy for too long without meeting the others, says so to all. So a rank that
 //! was killed, stopped or cut off ends the run everywhere, by its name, within [`Limits::silence`] and a few seconds.
 
-use crate::c10d::Store;
+use crate::c10d::{self, Store};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,8 @@ struct Shared {
     limits: Limits,
     keeper: String,
     over: AtomicBool,
+    /// Whether a rank that is still stuck a while after the verdict ends its process.
+    ends_process: AtomicBool,
     verdict: Mutex<Option<String>>,
     last_round: Mutex<Instant>,
 }
@@ -60,6 +62,7 @@ impl Watch {
             limits,
             keeper,
             over: AtomicBool::new(false),
+            ends_process: AtomicBool::new(false),
             verdict: Mutex::new(None),
             last_round: Mutex::new(Instant::now()),
         });
@@ -90,6 +93,12 @@ impl Watch {
         self.shared.judge(why.to_owned());
         // Where nobody hears it, the others find this rank silent.
         let _ = self.shared.store.set(&self.shared.key("failed"), why);
+    }
+
+    /// From now on this rank may wait in calls of CUDA's and NCCL's that nothing calls off. Where a verdict does not bring it
+    /// back within [`Limits::silence`], its process ends, for a rank that hangs keeps its device and its launcher.
+    pub(crate) fn end_process(&self) {
+        self.shared.ends_process.store(true, Ordering::Relaxed);
     }
 
     /// From now on nothing that happens to the other ranks matters.
@@ -130,14 +139,28 @@ impl Shared {
     }
 
     /// Keeps the first verdict, and ends every wait for the other ranks.
-    fn judge(&self, why: String) {
+    fn judge(self: &Arc<Self>, why: String) {
         if let Ok(mut verdict) = self.verdict.lock() {
             verdict.get_or_insert(why);
+        }
+        if self.ends_process.load(Ordering::Relaxed) {
+            let shared = Arc::clone(self);
+            // Where no thread can be made, the rank is left to its launcher.
+            let _ = spawn("byol-watch-end", move || {
+                std::thread::sleep(shared.limits.silence);
+                if !shared.over.load(Ordering::Relaxed) {
+                    eprintln!(
+                        "Ranks: {}. This rank does not come back from its device.",
+                        shared.verdict().unwrap_or_default()
+                    );
+                    c10d::end_process();
+                }
+            });
         }
         self.store.abandon();
     }
 
-    fn watch(&self, rank: usize, next: usize, name: &str) {
+    fn watch(self: &Arc<Self>, rank: usize, next: usize, name: &str) {
         let began = Instant::now();
         // When the next rank's sign last changed, and when it last met the others.
         let (mut sign, mut pulse) = (String::new(), String::new());
@@ -195,7 +218,7 @@ impl Shared {
     }
 
     /// The other thread may wait for a store that never answers: its machine may have stopped.
-    fn watch_store(&self) {
+    fn watch_store(self: &Arc<Self>) {
         loop {
             std::thread::park_timeout(self.interval() / 2);
             if self.over.load(Ordering::Relaxed) || self.verdict().is_some() {
