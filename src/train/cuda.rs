@@ -48,6 +48,8 @@ impl Library {
     fn open() -> Result<&'static Library> {
         static OPENED: OnceLock<Result<Library, String>> = OnceLock::new();
         let opened = OPENED.get_or_init(|| {
+            // All that the library asks for is in there.
+            device::cuda_library().map_err(Clone::clone)?;
             let mut tried = Vec::new();
             for file in places() {
                 match file.exists().then(|| load(&file)) {
@@ -115,7 +117,10 @@ impl Graph {
         let Device::Cuda(index) = device else {
             return Err(Error::Cuda { why: "a CUDA graph needs a CUDA device".into() });
         };
-        let library = Library::open()?;
+        Self::of(Library::open()?, index)
+    }
+
+    fn of(library: &'static Library, index: usize) -> Result<Self> {
         let mut handle = null_mut();
         // SAFETY: `handle` may be written.
         library.check(unsafe { (library.graph_new)(c_int::try_from(index).unwrap_or(c_int::MAX), &raw mut handle) })?;
@@ -175,7 +180,6 @@ fn places() -> Vec<PathBuf> {
 #[cfg(unix)]
 fn load(file: &Path) -> Result<Library, String> {
     use libloading::os::unix::{Library as File, RTLD_LOCAL, RTLD_NOW};
-    device::cuda_library().map_err(Clone::clone)?;
     // SAFETY: it is byol's own, whose version is looked at below, and has no initialisers but C++'s; all that it asks for is
     // in the libtorch_cuda that was loaded above, or opening it fails.
     let opened = unsafe { File::open(Some(file), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| e.to_string())?;
@@ -218,12 +222,32 @@ fn load(_: &Path) -> Result<Library, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::c10d::{Group, Store};
+    use std::time::Duration;
 
     #[test]
     fn what_needs_cuda_is_refused_on_the_cpu() {
         for error in [Graph::new(Device::Cpu).map(|_| ()).unwrap_err(), Nccl::on(Device::Cpu).map(|_| ()).unwrap_err()]
         {
             assert!(matches!(&error, Error::Cuda { why } if why.contains("CUDA device")), "{error}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs libbyol_cuda.so and torch's CUDA build: tests/gpu/load.sh"]
+    fn the_library_is_opened_and_without_a_driver_says_so() {
+        let file = PathBuf::from(std::env::var_os(VARIABLE).unwrap());
+        // It stays loaded, whether it sees a device or not.
+        let torch = device::cuda_library();
+        let library: &'static Library = Box::leak(Box::new(load(&file).unwrap()));
+        let Err(why) = torch else { return };
+        assert!(why.contains("sees no device"), "{why}");
+        let store = Store::open("127.0.0.1", 0, true, Duration::from_secs(5)).unwrap();
+        for error in [
+            Graph::of(library, 0).map(|_| ()).unwrap_err(),
+            Group::open_nccl(&store, &Nccl(library), "test", [0, 1], Duration::from_secs(5)).map(|_| ()).unwrap_err(),
+        ] {
+            assert!(matches!(&error, Error::Cuda { why } if why.contains("NVIDIA driver")), "{error}");
         }
     }
 }

@@ -13,6 +13,9 @@ fi
 "$python/bin/python" tests/gpu/load.py target/release/libbyol_cuda.so tests/gpu/symbols.txt
 lib=$("$python/bin/python" -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
 nvidia=$(ls -d "$lib"/../../nvidia/*/lib | tr '\n' ':')
+echo 'the crate opens it'
+BYOL_CUDA=$PWD/target/release/libbyol_cuda.so LD_LIBRARY_PATH="$lib:$nvidia" \
+    cargo test -q --release --workspace --features train --lib -- --ignored the_library_is_opened
 run="--config examples/demo.toml --images 512 --steps 10 --evaluation-epochs 0"
 # shellcheck disable=SC2086
 target/release/byol -q pretrain $run --device cpu --force --out "$out/own"
