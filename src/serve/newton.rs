@@ -73,9 +73,10 @@ impl State {
     }
 
     /// Whether nothing but the classes' totals, which the bias decides, keeps the gap above this.
-    fn only_totals(&self, l2: f64, tolerance: f64) -> bool {
+    fn only_totals(&self, l2: f64, tolerance: f64, noise: f64) -> bool {
         let of_weights = self.value.norm * self.value.norm / (2.0 * l2);
-        of_weights < 0.9 * tolerance * self.value.objective && self.value.bias_gradient > 0.0
+        let least = if self.exact { 0.0 } else { noise };
+        of_weights < 0.9 * tolerance * self.value.objective && self.value.bias_gradient > least
     }
 }
 
@@ -166,6 +167,10 @@ impl Problem<'_> {
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
         let mut coarse = 1e-2;
+        // Of totals from float32 probabilities, whose errors have nothing to do with each other; and never do these prove much
+        // more than the usual tolerance.
+        let noise = if options.tolerance < 1e-7 { f64::INFINITY } else { 1e-7 };
+        let noise = noise * self.shares.iter().fold(0.0, |most, share| share.max(most)) / (self.y.len() as f64).sqrt();
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
             if let Some(progress) = &mut progress {
@@ -181,7 +186,7 @@ impl Problem<'_> {
             if converged || iterations >= options.max_iterations {
                 break converged;
             }
-            if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance) {
+            if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
                 totals.tries += 1;
                 if let Some(mut biases) = self.right_totals(&state, cancel)? {
                     biases.iter_mut().zip(&state.w).for_each(|(bias, w)| *bias += w);

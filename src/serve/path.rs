@@ -43,6 +43,10 @@ pub struct PathReport {
     pub seconds: f64,
 }
 
+/// Certified gap that the points of a path stop at, unless a larger one is asked for: far below what tells penalties apart on
+/// validation rows. The refit stops at what is asked for.
+const TOLERANCE: f64 = 1e-4;
+
 /// The 45 penalties of BYOL's transfer protocol (appendix D: logarithmically spaced from 1e-6 to 1e5), per example: the
 /// protocol's values stand beside a sum over `rows` examples. Strongest first.
 pub fn paper_path(rows: usize) -> Vec<f64> {
@@ -50,7 +54,8 @@ pub fn paper_path(rows: usize) -> Vec<f64> {
 }
 
 /// Fits every penalty of `l2_values` (sorted from strong to weak, each starting at the one before), judges each on the
-/// validation rows, and refits the best on all rows. `options.l2`, `start` and `sample_weights` are not used.
+/// validation rows, and refits the best on all rows. `options.l2`, `start` and `sample_weights` are not used. Points stop at a
+/// gap of 1e-4, or `options.tolerance` if that is larger; the refit stops at `options.tolerance`.
 ///
 /// With `patience`, the path ends once the validation loss has not fallen for that many values: weaker penalties only
 /// fit noise, and cost most.
@@ -133,7 +138,7 @@ fn walk(
     let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
     for (index, &l2) in l2_values.iter().enumerate() {
         let fit_began = Instant::now();
-        let options = FitOptions { l2, ..options.clone() };
+        let options = FitOptions { l2, tolerance: options.tolerance.max(TOLERANCE), ..options.clone() };
         let solution = problem.solve(&options, start.take(), cancel, None, fit_began, &mut kept)?;
         let (weights, bias) = problem.outer(&solution.w);
         let (accuracy, log_loss) = judge(validation_x, validation_y, &weights, &bias);
