@@ -290,9 +290,11 @@ fn a_refit_and_a_path_reach_the_optima_of_fresh_fits() {
     for point in &path.points {
         let alone = FitOptions { l2: point.fit.l2, ..options.clone() };
         let alone = fit(train, &y[..600], 4, &alone, &Cancel::new(), None).unwrap().2;
-        assert!((point.fit.objective - alone.objective).abs() <= 1e-6 * alone.objective);
+        // Points are to choose by, and stop sooner than what is kept.
+        assert!(point.fit.converged && (point.fit.objective - alone.objective).abs() <= 1e-4 * alone.objective);
         assert_eq!(point.fit.l1, 3e-3);
     }
+    assert!(path.refit.gap.unwrap() <= 1e-6, "{:?}", path.refit);
 }
 
 #[test]
