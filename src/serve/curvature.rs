@@ -43,6 +43,32 @@ impl Active {
         (self.spread, self.kept) = (0.0, 0.0);
     }
 
+    /// Takes a row in if it counts, of its classes' residuals, weight times (probability minus truth); `own` is that of the
+    /// label.
+    #[inline(always)]
+    pub fn note(
+        &mut self,
+        row: usize,
+        weight: f32,
+        label: usize,
+        own: f32,
+        least: f32,
+        residuals: impl Iterator<Item = f32>,
+    ) {
+        // What all other classes have together.
+        let others = -own;
+        if weight <= 0.0 || others <= 0.0 {
+            return;
+        }
+        // At most this share is not the own class's: too little to be kept, and seen without a look.
+        if others < least * weight {
+            self.spread += 2.0 * f64::from(others);
+            return;
+        }
+        let p = |(class, r): (usize, f32)| (if class == label { weight - others } else { r }) / weight;
+        self.push(row, weight, least, residuals.enumerate().map(p));
+    }
+
     /// Takes a row in if it counts: classes of a probability of at least `least`, two of them or more.
     pub fn push(&mut self, row: usize, weight: f32, least: f32, probabilities: impl Iterator<Item = f32>) {
         let start = self.classes.len();

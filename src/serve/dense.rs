@@ -18,7 +18,7 @@ const DEPTH: usize = 128;
 const STRIPE: usize = 128;
 /// Rows of a diagonal block of a Cholesky factor.
 const BLOCK: usize = 48;
-/// From so many rows on, they are solved for together.
+/// From so many rows on, columns are solved for in blocks.
 const FEW_ROWS: usize = 4;
 
 /// `c[i][j] += sum over p of a(p, i) factor[p] b(p, j)`.
@@ -223,14 +223,11 @@ impl Cholesky {
     /// Solves for every row of `v`, in place.
     pub fn solve(&self, v: &mut [f32], parallel: bool) {
         let size = self.inverse_diagonal.len();
-        let (arch, rows) = (Arch::new(), v.len() / size);
+        let rows = v.len() / size;
+        let side = if rows < FEW_ROWS { size } else { BLOCK };
         let work = |v: &mut [f32]| {
             self.rescale(v);
-            if rows < FEW_ROWS {
-                arch.dispatch(Solve { cholesky: self, v });
-            } else {
-                self.solve_many(arch, v);
-            }
+            self.solve_by(side, v);
             self.rescale(v);
         };
         if parallel && rows > STRIPE {
@@ -246,18 +243,11 @@ impl Cholesky {
         }
     }
 
-    /// Some columns at a time: what they take from all others is a product of matrices.
-    fn solve_many(&self, arch: Arch, v: &mut [f32]) {
+    /// `side` columns at a time: what they take from all others is a product of matrices.
+    fn solve_by(&self, side: usize, v: &mut [f32]) {
         let size = self.inverse_diagonal.len();
-        let rows = v.len() / size;
-        let lower = self.lower.get_or_init(|| {
-            let mut lower = vec![0f32; size * size];
-            for (i, row) in self.factor.chunks_exact(size).enumerate() {
-                row[i..].iter().enumerate().for_each(|(j, u)| lower[(i + j) * size + i] = *u);
-            }
-            lower
-        });
-        let mut solved = Vec::with_capacity(rows * BLOCK);
+        let (arch, rows) = (Arch::new(), v.len() / size);
+        let mut solved = Vec::new();
         let mut take = |v: &mut [f32], block: Range<usize>, from: &[f32], to: Range<usize>| {
             solved.clear();
             v.chunks_exact(size).for_each(|v| solved.extend_from_slice(&v[block.clone()]));
@@ -272,9 +262,9 @@ impl Cholesky {
                 shape: (rows, to.len()),
                 upper: false,
             };
-            arch.dispatch(Stripe { product: &product, first: 0, c: &mut v[to.start..], c_step: size });
+            product.run(&mut v[to.start..], size, false);
         };
-        let blocks = (0..size).step_by(BLOCK).map(|first| first..(first + BLOCK).min(size));
+        let blocks = (0..size).step_by(side).map(|first| first..(first + side).min(size));
         for block in blocks.clone() {
             arch.dispatch(SolveBlock { cholesky: self, block: block.clone(), v, forward: true });
             if block.end < size {
@@ -284,9 +274,21 @@ impl Cholesky {
         for block in blocks.rev() {
             arch.dispatch(SolveBlock { cholesky: self, block: block.clone(), v, forward: false });
             if block.start > 0 {
-                take(v, block.clone(), lower, 0..block.start);
+                take(v, block.clone(), self.lower(), 0..block.start);
             }
         }
+    }
+
+    /// The factor turned over.
+    fn lower(&self) -> &[f32] {
+        self.lower.get_or_init(|| {
+            let size = self.inverse_diagonal.len();
+            let mut lower = vec![0f32; size * size];
+            for (i, row) in self.factor.chunks_exact(size).enumerate() {
+                row[i..].iter().enumerate().for_each(|(j, u)| lower[(i + j) * size + i] = *u);
+            }
+            lower
+        })
     }
 }
 
@@ -321,6 +323,7 @@ impl WithSimd for Diagonal<'_> {
     }
 }
 
+/// Some columns of every row of `v`, of which those before them, or behind, are solved.
 struct SolveBlock<'a> {
     cholesky: &'a Cholesky,
     block: Range<usize>,
@@ -335,48 +338,22 @@ impl WithSimd for SolveBlock<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { cholesky: Cholesky { factor, inverse_diagonal, .. }, block, v, forward } = self;
         let size = inverse_diagonal.len();
-        for v in v.chunks_exact_mut(size) {
-            if forward {
-                for i in block.clone() {
+        if forward {
+            for i in block.clone() {
+                let row = &factor[i * size + i + 1..i * size + block.end];
+                for v in v.chunks_exact_mut(size) {
                     v[i] *= inverse_diagonal[i];
                     let (head, rest) = v[..block.end].split_at_mut(i + 1);
-                    axpy(simd, rest, -head[i], &factor[i * size + i + 1..i * size + block.end]);
+                    axpy(simd, rest, -head[i], row);
                 }
-            } else {
-                for i in block.clone().rev() {
-                    let sum = inner(simd, &factor[i * size + i + 1..i * size + block.end], &v[i + 1..block.end]);
+            }
+        } else {
+            for i in block.clone().rev() {
+                let row = &factor[i * size + i + 1..i * size + block.end];
+                for v in v.chunks_exact_mut(size) {
+                    let sum = inner(simd, row, &v[i + 1..block.end]);
                     v[i] = (v[i] - sum) * inverse_diagonal[i];
                 }
-            }
-        }
-    }
-}
-
-struct Solve<'a> {
-    cholesky: &'a Cholesky,
-    v: &'a mut [f32],
-}
-
-impl WithSimd for Solve<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Cholesky { factor, inverse_diagonal, .. } = self.cholesky;
-        let size = inverse_diagonal.len();
-        for i in 0..size {
-            let row = &factor[i * size + i + 1..(i + 1) * size];
-            for v in self.v.chunks_exact_mut(size) {
-                v[i] *= inverse_diagonal[i];
-                let (head, rest) = v.split_at_mut(i + 1);
-                axpy(simd, rest, -head[i], row);
-            }
-        }
-        for i in (0..size).rev() {
-            let row = &factor[i * size + i + 1..(i + 1) * size];
-            for v in self.v.chunks_exact_mut(size) {
-                let sum = inner(simd, row, &v[i + 1..]);
-                v[i] = (v[i] - sum) * inverse_diagonal[i];
             }
         }
     }

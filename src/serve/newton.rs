@@ -21,7 +21,7 @@ use crate::cancel::Cancel;
 use crate::curvature::Curvature;
 use crate::error::{Error, Result};
 use crate::pass::Pass;
-use crate::precondition::{Preconditioner, Sample, of_biases};
+use crate::precondition::{Preconditioner, of_biases};
 use crate::problem::{Problem, Value, add, dot};
 use crate::solver::{FitOptions, FitReport, Progress};
 
@@ -35,8 +35,6 @@ const AGE: usize = 3;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
 const WATCHED: usize = 15;
 const SMALLER: f64 = 0.7;
-/// The same where Newton's method would have no better preconditioner.
-const SMALLER_ALIKE: f64 = 0.9;
 const LOWER: f64 = 1e-4;
 /// Steps of the bias alone between two of all parameters.
 const TOTALS_TRIES: usize = 4;
@@ -206,9 +204,7 @@ impl Problem<'_> {
             }
             let spread = state.value.spread;
             if quick && watched.0 == WATCHED {
-                let alike = self.sample(cancel)?.is_some_and(Sample::has_one_kind);
-                let smaller = if alike { SMALLER_ALIKE } else { SMALLER };
-                quick = state.value.norm < smaller * watched.1 || state.value.objective < (1.0 - LOWER) * watched.2;
+                quick = state.value.norm < SMALLER * watched.1 || state.value.objective < (1.0 - LOWER) * watched.2;
             }
             if watched.0.is_multiple_of(WATCHED) {
                 watched = (0, state.value.norm, state.value.objective);

@@ -22,7 +22,7 @@ use crate::rows::Rows;
 /// Rows per block: 32 rows of 2,048 columns are 256 KiB.
 const BLOCK: usize = 32;
 /// Most classes that one kernel call handles: 6 classes by 4 rows are 24 of AVX-512's 32 registers.
-const TILE: usize = 6;
+pub const TILE: usize = 6;
 /// Most parts that rows are cut into, and the memory that their gradients may take together.
 const PARTS: usize = 64;
 const PARTS_BYTES: usize = 128 << 20;
@@ -45,6 +45,7 @@ macro_rules! tile_of {
         $product::<$s, $r, $h>($($argument),*)
     };
 }
+pub(crate) use tile_of;
 
 /// What a pass is over.
 pub struct Data<'a> {
@@ -167,7 +168,7 @@ impl Pass {
                 let end = (start + BLOCK * 8).min(last);
                 let x = data.x.block(start, end, data.columns, &mut scratch)?;
                 match wide {
-                    true => arch.dispatch(WideBlocks { data, x, packed: packed_wide, start, least, part }),
+                    true => arch.dispatch(WideBlocks { data, x, packed: packed_wide, tiles, start, least, part }),
                     false => arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part }),
                 }
             }
@@ -382,7 +383,7 @@ impl WithSimd for ExactRows<'_> {
 }
 
 /// The first and the one behind the last of each tile.
-fn tiles_of(classes: usize) -> Vec<(usize, usize)> {
+pub fn tiles_of(classes: usize) -> Vec<(usize, usize)> {
     let count = classes.div_ceil(TILE);
     (0..count).map(|i| (classes * i / count, classes * (i + 1) / count)).collect()
 }
@@ -455,19 +456,9 @@ impl WithSimd for Blocks<'_> {
             );
             let residuals = part.scores.as_chunks::<BLOCK>().0;
             for row in first..last {
-                let (label, weight, r) = (data.y[row] as usize, weight(data.weights, row), row - first);
-                let others = -residuals[label][r];
-                if weight > 0.0 && others > 0.0 {
-                    let p = |(class, residuals): (usize, &[f32; BLOCK])| {
-                        (if class == label { weight - others } else { residuals[r] }) / weight
-                    };
-                    // At most this share is not the own class's: too little to be kept, and seen without a look.
-                    if others < least * weight {
-                        part.active.spread += 2.0 * f64::from(others);
-                    } else {
-                        part.active.push(row, weight, least, residuals.iter().enumerate().map(p));
-                    }
-                }
+                let (label, r) = (data.y[row] as usize, row - first);
+                let (own, all) = (residuals[label][r], residuals.iter().map(|residuals| residuals[r]));
+                part.active.note(row, weight(data.weights, row), label, own, least, all);
             }
             for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
                 *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();

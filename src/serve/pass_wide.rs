@@ -9,8 +9,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::curvature::Active;
-use crate::pass::{Data, Part, exp, weight};
+use crate::pass::{Data, Part, TILE, exp, tile_of, weight};
 
 /// Rows per block: with 1,000 classes, their scores and as many rows' 1,000 columns lie in a second-level cache of 512 KiB.
 const BLOCK: usize = 64;
@@ -82,14 +81,13 @@ impl Packed {
         let largest = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.bias.clear();
         self.bias.extend(bias.iter().map(|b| b - largest));
-        for (to, of) in [(&mut self.factors, 0), (&mut self.remainders, 1)] {
-            to.clear();
-            to.extend(self.bias.iter().map(|b| {
-                let factor = b.exp();
-                if of == 0 { factor as f32 } else { (factor - f64::from(factor as f32)) as f32 }
-            }));
-            to.resize(self.step, 0.0);
-        }
+        self.factors.clear();
+        self.factors.extend(self.bias.iter().map(|b| b.exp() as f32));
+        self.remainders.clear();
+        let rest = |(b, &factor): (&f64, &f32)| (b.exp() - f64::from(factor)) as f32;
+        self.remainders.extend(self.bias.iter().zip(&self.factors).map(rest));
+        self.factors.resize(self.step, 0.0);
+        self.remainders.resize(self.step, 0.0);
     }
 }
 
@@ -98,6 +96,8 @@ pub struct WideBlocks<'a> {
     pub data: &'a Data<'a>,
     pub x: &'a [f32],
     pub packed: &'a Packed,
+    /// Classes of the backward kernel's calls, as [`crate::pass`] has them.
+    pub tiles: &'a [(usize, usize)],
     pub start: usize,
     pub least: f32,
     pub part: &'a mut Part,
@@ -108,7 +108,7 @@ impl WithSimd for WideBlocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, x, packed, start, least, part } = self;
+        let Self { data, x, packed, tiles, start, least, part } = self;
         let (columns, step) = (data.columns, packed.step);
         if part.scores.len() < BLOCK * step {
             part.scores.resize(BLOCK * step, 0.0);
@@ -127,44 +127,16 @@ impl WithSimd for WideBlocks<'_> {
                 let (loss, others) = softmax(scores, packed, label, weight);
                 part.loss += f64::from(weight) * loss;
                 part.separated &= others < 0.5;
-                keep(&mut part.active, row, weight, others, least, &scores[..data.classes], label);
+                let all = scores[..data.classes].iter().copied();
+                part.active.note(row, weight, label, scores[label], least, all);
                 part.bias_gradient.iter_mut().zip(&*scores).for_each(|(sum, &r)| *sum += f64::from(r));
             }
-            let tiles = data.classes.div_ceil(6);
-            for tile in 0..tiles {
-                let (c0, c1) = (data.classes * tile / tiles, data.classes * (tile + 1) / tiles);
+            for &(c0, c1) in tiles {
                 let (residuals, gradient) = (&scores[c0..], &mut part.gradient[c0 * columns..c1 * columns]);
-                if S::REGISTER_COUNT >= 32 {
-                    match c1 - c0 {
-                        6 => backward::<S, 4, 6>(simd, x, columns, residuals, step, gradient),
-                        5 => backward::<S, 4, 5>(simd, x, columns, residuals, step, gradient),
-                        _ => backward::<S, 4, 4>(simd, x, columns, residuals, step, gradient),
-                    }
-                } else {
-                    match c1 - c0 {
-                        6 => backward::<S, 2, 6>(simd, x, columns, residuals, step, gradient),
-                        5 => backward::<S, 2, 5>(simd, x, columns, residuals, step, gradient),
-                        _ => backward::<S, 2, 4>(simd, x, columns, residuals, step, gradient),
-                    }
-                }
+                tile_of!(S, c1 - c0, backward(simd, x, columns, residuals, step, gradient));
             }
         }
     }
-}
-
-/// Notes a row for products with the Hessian, if it counts.
-#[inline(always)]
-fn keep(active: &mut Active, row: usize, weight: f32, others: f32, least: f32, residuals: &[f32], label: usize) {
-    if weight <= 0.0 || others <= 0.0 {
-        return;
-    }
-    // At most this share is not the own class's: too little to be kept, and seen without a look.
-    if others < least {
-        active.spread += 2.0 * f64::from(others * weight);
-        return;
-    }
-    let p = |(class, r): (usize, &f32)| if class == label { 1.0 - others } else { r / weight };
-    active.push(row, weight, least, residuals.iter().enumerate().map(p));
 }
 
 /// `out[r][c] = x[r] . w[c]` for the classes of a panel, `M` rows at a time.

@@ -22,7 +22,7 @@ use crate::cancel::Cancel;
 use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
 use crate::error::Result;
 use crate::newton::Memory;
-use crate::pass::{Data, Pass, project};
+use crate::pass::{Data, Pass, project, weight};
 use crate::problem::dot;
 use crate::rows::Rows;
 
@@ -144,7 +144,7 @@ impl Sample {
             x.extend(values.map(|((x, mean), scale)| ((f64::from(*x) - mean) * scale) as f32));
         }
         let y = picked.iter().map(|&row| source.data.y[row]).collect();
-        let weights: Vec<f32> = picked.iter().map(|&row| source.data.weights.map_or(1.0, |w| w[row])).collect();
+        let weights: Vec<f32> = picked.iter().map(|&row| weight(source.data.weights, row)).collect();
         let total = weights.iter().map(|&w| f64::from(w)).sum();
         let sample = Self {
             rows,
@@ -175,11 +175,6 @@ impl Sample {
         }))
     }
 
-    /// Whether a preconditioner that takes long would be no other than a brief one, and no Hessian of all columns either.
-    pub fn has_one_kind(&self) -> bool {
-        self.reach == Reach::Classes(false)
-    }
-
     fn all_columns(mut self) -> Self {
         self.z = Vec::with_capacity(self.rows * (self.columns + 1));
         for x in self.x.chunks_exact(self.columns) {
@@ -200,46 +195,18 @@ impl Sample {
 
     /// The first rows and their shares.
     fn mean_weights(&self, rows: usize) -> Vec<(u32, f32)> {
-        let weights = &self.weights[..rows];
-        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-        (0u32..).zip(weights).map(|(row, &w)| (row, (f64::from(w) / total) as f32)).collect()
+        shares(&self.weights[..rows])
     }
 
     /// Upper triangle of the weighted sum of `z z'`.
     fn second_moments(&self, weighted: &[(u32, f32)], parallel: bool, cancel: &Cancel) -> Result<Vec<f32>> {
-        let width = self.directions + 1;
-        let mut out = vec![0f32; width * width];
-        let product = Product {
-            a: &self.z,
-            a_steps: (width, 1),
-            b: &self.z,
-            b_step: width,
-            picked: Some(weighted),
-            depth: 0,
-            factor: 1.0,
-            shape: (width, width),
-            upper: true,
-        };
-        product.add_to(&mut out, width, parallel, cancel)?;
-        Ok(out)
+        second_moments(&self.z, self.directions + 1, weighted, parallel, cancel)
     }
 
     fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         let weighted = self.mean_weights(self.rows);
-        let mut gram = vec![0.0; columns * columns];
-        let product = Product {
-            a: &self.x,
-            a_steps: (columns, 1),
-            b: &self.x,
-            b_step: columns,
-            picked: Some(&weighted),
-            depth: 0,
-            factor: 1.0,
-            shape: (columns, columns),
-            upper: true,
-        };
-        product.add_to(&mut gram, columns, parallel, cancel)?;
+        let mut gram = second_moments(&self.x, columns, &weighted, parallel, cancel)?;
         for i in 1..columns {
             for j in 0..i {
                 gram[i * columns + j] = gram[j * columns + i];
@@ -481,22 +448,8 @@ impl Sample {
                 }
             }
         };
-        let (mut picked, mut block) = (Vec::new(), vec![0f32; width * width]);
-        let mut moments = |picked: &[(u32, f32)]| {
-            block.fill(0.0);
-            let product = Product {
-                a: &self.z,
-                a_steps: (width, 1),
-                b: &self.z,
-                b_step: width,
-                picked: Some(picked),
-                depth: 0,
-                factor: 1.0,
-                shape: (width, width),
-                upper: true,
-            };
-            product.add_to(&mut block, width, false, cancel).map(|()| block.clone())
-        };
+        let mut picked = Vec::new();
+        let moments = |picked: &[(u32, f32)]| self.second_moments(picked, false, cancel);
         // Of less to share out, less is too little to count.
         let least = PAIR.min(0.01 * classes as f32 * spread);
         let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
@@ -895,19 +848,7 @@ fn confusions(
 ) -> Result<Option<Cholesky>> {
     let classes = mean.len();
     let negative: Vec<_> = weighted.iter().map(|&(row, share)| (row, -share)).collect();
-    let mut confusions = vec![0f32; classes * classes];
-    let product = Product {
-        a: p,
-        a_steps: (classes, 1),
-        b: p,
-        b_step: classes,
-        picked: Some(&negative),
-        depth: 0,
-        factor: 1.0,
-        shape: (classes, classes),
-        upper: true,
-    };
-    product.add_to(&mut confusions, classes, parallel, cancel)?;
+    let mut confusions = second_moments(p, classes, &negative, parallel, cancel)?;
     mean.iter().enumerate().for_each(|(class, mean)| confusions[class * (classes + 1)] += mean);
     let spread = (0..classes).map(|class| confusions[class * (classes + 1)]).sum::<f32>() / (classes - 1) as f32;
     // Of the sums over all classes, which are nobody's business, just enough for a factor.
@@ -940,11 +881,38 @@ pub fn of_biases(
         p.iter_mut().zip(bias).for_each(|(p, bias)| *p = (f64::from(*p) + bias) as f32);
         softmax(p);
     }
-    let weight = |row: &usize| data.weights.map_or(1.0, |weights| weights[*row]);
-    let total: f64 = picked.iter().map(|row| f64::from(weight(row))).sum();
-    let weighted: Vec<_> =
-        (0u32..).zip(&picked).map(|(at, row)| (at, (f64::from(weight(row)) / total) as f32)).collect();
+    let weighted = shares(&picked.iter().map(|&row| weight(data.weights, row)).collect::<Vec<_>>());
     confusions(&p, &mean_of(&p, &weighted, classes), &weighted, 1e-4, parallel, cancel)
+}
+
+/// Each row and its share of all weight.
+fn shares(weights: &[f32]) -> Vec<(u32, f32)> {
+    let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+    (0u32..).zip(weights).map(|(row, &w)| (row, (f64::from(w) / total) as f32)).collect()
+}
+
+/// Upper triangle of the weighted sum over rows of `width` values of the row times itself turned over.
+fn second_moments(
+    rows: &[f32],
+    width: usize,
+    weighted: &[(u32, f32)],
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<Vec<f32>> {
+    let mut out = vec![0f32; width * width];
+    let product = Product {
+        a: rows,
+        a_steps: (width, 1),
+        b: rows,
+        b_step: width,
+        picked: Some(weighted),
+        depth: 0,
+        factor: 1.0,
+        shape: (width, width),
+        upper: true,
+    };
+    product.add_to(&mut out, width, parallel, cancel)?;
+    Ok(out)
 }
 
 /// The mean row.
