@@ -374,9 +374,9 @@ impl WithSimd for ExactRows<'_> {
                 *sum += scores[..rows].iter().sum::<f64>();
             }
             for &(c0, c1) in tiles {
-                let residuals = scores[c0..c1].as_flattened();
+                let residuals = &scores[c0..c1];
                 let gradient = &mut part.gradient[c0 * columns..c1 * columns];
-                tile_of!(S, c1 - c0, backward_exactly(simd, wide, columns, residuals, gradient, &[]));
+                tile_of!(S, c1 - c0, backward_exactly(simd, wide, columns, |c, r| residuals[c][r], gradient, &[]));
             }
         }
     }
@@ -465,9 +465,9 @@ impl WithSimd for Blocks<'_> {
             }
             let mut next = &self.x[(last - self.start) * columns..];
             for &(c0, c1) in tiles {
-                let residuals = &part.scores[c0 * BLOCK..c1 * BLOCK];
+                let residuals = part.scores[c0 * BLOCK..c1 * BLOCK].as_chunks::<BLOCK>().0;
                 let gradient = &mut part.gradient[c0 * columns..c1 * columns];
-                tile_of!(S, c1 - c0, backward(simd, x, columns, residuals, gradient, next));
+                tile_of!(S, c1 - c0, backward(simd, x, columns, |c, r| residuals[c][r], gradient, next));
                 next = &[];
             }
         }
@@ -524,26 +524,25 @@ macro_rules! products {
             }
         }
 
-        /// `gradient[c] += sum over r of residuals[c][r] x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
+        /// `gradient[c] += sum over r of residual(c, r) x[r]`, `K` vectors of columns and all `H` classes of a tile at a time.
         #[inline(always)]
-        fn $backward<S: Simd, const K: usize, const H: usize>(
+        pub fn $backward<S: Simd, const K: usize, const H: usize>(
             simd: S,
             x: &[$t],
             columns: usize,
-            residuals: &[$t],
+            residual: impl Fn(usize, usize) -> $t,
             gradient: &mut [$t],
             next: &[$t],
         ) {
-            let residuals = residuals.as_chunks::<BLOCK>().0;
             let lanes = S::$lanes;
             let mut k = 0;
             while k + K * lanes <= columns {
                 let mut sums = [[simd.$splat(0.0); K]; H];
-                for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+                for (r, row) in x.chunks_exact(columns).enumerate() {
                     prefetch::<$t, K>(next, r * columns + k, lanes);
                     let x = S::$as_simd(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
                     for c in 0..H {
-                        let residual = simd.$splat(residuals[c][r]);
+                        let residual = simd.$splat(residual(c, r));
                         for j in 0..K {
                             sums[c][j] = simd.$mul_add(x[j], residual, sums[c][j]);
                         }
@@ -560,10 +559,10 @@ macro_rules! products {
             while k < columns {
                 let width = lanes.min(columns - k);
                 let mut sums = [simd.$splat(0.0); H];
-                for (r, row) in x.chunks_exact(columns).enumerate().take(BLOCK) {
+                for (r, row) in x.chunks_exact(columns).enumerate() {
                     let x = simd.$partial_load(&row[k..k + width]);
                     for c in 0..H {
-                        sums[c] = simd.$mul_add(x, simd.$splat(residuals[c][r]), sums[c]);
+                        sums[c] = simd.$mul_add(x, simd.$splat(residual(c, r)), sums[c]);
                     }
                 }
                 for c in 0..H {

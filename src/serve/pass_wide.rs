@@ -9,7 +9,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::pass::{Data, Part, TILE, exp, tile_of, weight};
+use crate::pass::{Data, Part, TILE, backward, exp, tile_of, weight};
 
 /// Rows per block: with 1,000 classes, their scores and as many rows' 1,000 columns lie in a second-level cache of 512 KiB.
 const BLOCK: usize = 64;
@@ -133,7 +133,7 @@ impl WithSimd for WideBlocks<'_> {
             }
             for &(c0, c1) in tiles {
                 let (residuals, gradient) = (&scores[c0..], &mut part.gradient[c0 * columns..c1 * columns]);
-                tile_of!(S, c1 - c0, backward(simd, x, columns, residuals, step, gradient));
+                tile_of!(S, c1 - c0, backward(simd, x, columns, |c, r| residuals[r * step + c], gradient, &[]));
             }
         }
     }
@@ -167,56 +167,6 @@ fn forward<S: Simd, const M: usize, const V: usize>(
             let start = (first + r) * step;
             S::as_mut_simd_f32s(&mut out[start..start + V * S::F32_LANES]).0.copy_from_slice(sums);
         }
-    }
-}
-
-/// `gradient[c] += sum over r of residuals[r][c] x[r]`, `K` vectors of columns and `H` classes at a time.
-#[inline(always)]
-fn backward<S: Simd, const K: usize, const H: usize>(
-    simd: S,
-    x: &[f32],
-    columns: usize,
-    residuals: &[f32],
-    step: usize,
-    gradient: &mut [f32],
-) {
-    let lanes = S::F32_LANES;
-    let mut k = 0;
-    while k + K * lanes <= columns {
-        let mut sums = [[simd.splat_f32s(0.0); K]; H];
-        for (row, residuals) in x.chunks_exact(columns).zip(residuals.chunks(step)) {
-            let x = S::as_simd_f32s(&row[k..k + K * lanes]).0.as_chunks::<K>().0[0];
-            let residuals = &residuals[..H];
-            for c in 0..H {
-                let residual = simd.splat_f32s(residuals[c]);
-                for j in 0..K {
-                    sums[c][j] = simd.mul_add_f32s(x[j], residual, sums[c][j]);
-                }
-            }
-        }
-        for c in 0..H {
-            let out = S::as_mut_simd_f32s(&mut gradient[c * columns + k..c * columns + k + K * lanes]).0;
-            for j in 0..K {
-                out[j] = simd.add_f32s(out[j], sums[c][j]);
-            }
-        }
-        k += K * lanes;
-    }
-    while k < columns {
-        let width = lanes.min(columns - k);
-        let mut sums = [simd.splat_f32s(0.0); H];
-        for (row, residuals) in x.chunks_exact(columns).zip(residuals.chunks(step)) {
-            let x = simd.partial_load_f32s(&row[k..k + width]);
-            for c in 0..H {
-                sums[c] = simd.mul_add_f32s(x, simd.splat_f32s(residuals[c]), sums[c]);
-            }
-        }
-        for c in 0..H {
-            let out = &mut gradient[c * columns + k..c * columns + k + width];
-            let sum = simd.add_f32s(simd.partial_load_f32s(out), sums[c]);
-            simd.partial_store_f32s(out, sum);
-        }
-        k += width;
     }
 }
 
