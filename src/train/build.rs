@@ -31,8 +31,9 @@ fn main() {
 }
 
 fn compile_c10d(torch: &Path) {
-    println!("cargo::rerun-if-changed=c10d.cc");
-    println!("cargo::rerun-if-changed=recorder.cc");
+    for file in ["c10d.cc", "recorder.cc", "guard.h"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
     // c10d's header asks for some of Gloo's, which torch's wheel does not carry; c10d.cc declares what is needed of them.
     let include = variable("OUT_DIR").join("include");
     for header in ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"] {

@@ -53,9 +53,13 @@ class UnboundBuffer;
 #include <mutex>
 #include <thread>
 
+#include "guard.h"
+
 namespace {
 
 using at::Tensor;
+using byol::guard;
+using byol::text_of;
 using std::chrono::milliseconds;
 
 // How often a wait looks up to see whether the ranks were given up.
@@ -63,26 +67,6 @@ constexpr milliseconds kLookUp{100};
 constexpr std::chrono::microseconds kGlance{200};
 // Marks, through all layers of libtorch, what went wrong between ranks and not in this one. c10d.rs looks for it.
 constexpr const char* kBetweenRanks = "between ranks: ";
-
-char* text_of(const std::string& message) {
-  char* text = new char[message.size() + 1];
-  std::memcpy(text, message.c_str(), message.size() + 1);
-  return text;
-}
-
-template <typename Body>
-char* guard(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return text_of(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return text_of(error.what());
-  } catch (...) {
-    return text_of("an unknown C++ exception");
-  }
-}
 
 // What a rank's threads know of its collectives.
 struct Pulse {

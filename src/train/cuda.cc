@@ -5,7 +5,6 @@
 // Every function returns NULL, or an owned text that says what went wrong (byol_cuda_text_free).
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,27 +76,11 @@ extern "C" ncclResult_t ncclRedOpDestroy(ncclRedOp_t, ncclComm_t);
 #include <torch/csrc/cuda/nccl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
+#include "guard.h"
+
 namespace {
 
-char* text_of(const std::string& message) {
-  char* text = new char[message.size() + 1];
-  std::memcpy(text, message.c_str(), message.size() + 1);
-  return text;
-}
-
-template <typename Body>
-char* guard(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return text_of(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return text_of(error.what());
-  } catch (...) {
-    return text_of("an unknown C++ exception");
-  }
-}
+using byol::guard;
 
 // Makes what is asked of `after` from now on come behind what was asked of `before`.
 void order(const c10::cuda::CUDAStream& before, const c10::cuda::CUDAStream& after) {

@@ -14,6 +14,8 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
+#include "guard.h"
+
 namespace {
 
 struct Call {
@@ -84,13 +86,6 @@ void put(const c10::IValue& from, const c10::IValue& to) {
   }
 }
 
-char* guard(const std::exception& error) {
-  const std::string message = error.what();
-  char* text = new char[message.size() + 1];
-  std::memcpy(text, message.c_str(), message.size() + 1);
-  return text;
-}
-
 } // namespace
 
 TORCH_LIBRARY_IMPL(_, Fake, m) {
@@ -122,7 +117,7 @@ size_t byol_recording_end(Recording* recording) {
 }
 
 char* byol_recording_replay(const Recording* recording) {
-  try {
+  return byol::guard([&] {
     at::AutoDispatchBelowADInplaceOrView below;
     for (const auto& call : recording->calls) {
       torch::jit::Stack stack = call.inputs;
@@ -134,10 +129,7 @@ char* byol_recording_replay(const Recording* recording) {
         }
       }
     }
-    return nullptr;
-  } catch (const std::exception& error) {
-    return guard(error);
-  }
+  });
 }
 
 } // extern "C"
