@@ -14,7 +14,7 @@ use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::knn::{KnnOptions, knn, neighbours};
 use byol_serve::path::fit_path;
-use byol_serve::solver::{FitOptions, fit};
+use byol_serve::solver::{FitOptions, Intercept, Progress, fit};
 use byol_serve::trainer::Trainer;
 use ndarray::{Array1, Array2, array};
 use support::Random;
@@ -195,6 +195,54 @@ fn threads_change_nothing_not_even_a_bit() {
         let (one, two, three) = (run(1), run(2), run(3));
         assert_eq!((&one.0, &one.1), (&two.0, &two.1));
         assert_eq!((&one.0, &one.1), (&three.0, &three.1));
+    }
+}
+
+/// Many classes, and columns of which few vary most.
+fn steep() -> (Array2<f32>, Vec<u32>) {
+    let (mut x, y) = sample(600, 128, 90);
+    for (k, mut column) in x.columns_mut().into_iter().enumerate() {
+        column *= 12.0 / (1.0 + k as f32);
+    }
+    (x, y)
+}
+
+#[test]
+fn many_classes_reach_the_same_optimum_through_fewer_columns_and_with_any_number_of_threads() {
+    let (x, y) = steep();
+    let ones: Vec<f32> = (0..600).map(|row| 0.5 + (row % 3) as f32).collect();
+    let fixed: Vec<f64> = (0..90).map(|class| f64::from(class % 5) * 0.1).collect();
+    let weighted = FitOptions { sample_weights: Some(ones), ..quick(1e-3) };
+    let standard = FitOptions { standardize: true, ..quick(1e-5) };
+    let held = FitOptions { intercept: Intercept::Fixed(fixed), ..quick(1e-4) };
+    let cases =
+        [("plain", quick(1e-3)), ("weak", quick(1e-6)), ("weighted", weighted), ("standard", standard), ("held", held)];
+    for (name, options) in cases {
+        let run = |start, threads| {
+            let options = FitOptions { start, threads, ..options.clone() };
+            // Points before the first iteration are those of the levels, and where these led.
+            let (mut levels, mut first) = (0, f64::INFINITY);
+            let mut progress = |now: &Progress| {
+                if now.iteration == 0 {
+                    (levels, first) = (levels + 1, now.objective);
+                }
+            };
+            let found = fit(x.view(), &y, 90, &options, &Cancel::new(), Some(&mut progress)).unwrap();
+            (found, levels - 1, first)
+        };
+        let (found, levels, first) = run(None, 1);
+        assert!(levels > 3, "{name}: {levels} steps before the first");
+        assert!(found.2.converged, "{name}: {:?}", found.2);
+        let nothing = Some((Array2::zeros((90, 128)), Array1::zeros(90)));
+        let (plain, none, from_nothing) = run(nothing, 1);
+        assert_eq!(none, 0, "{name}");
+        assert!(first < from_nothing, "{name}: {first} is no better than {from_nothing}");
+        let (a, b) = (found.2.objective, plain.2.objective);
+        assert!((a - b).abs() <= 1.1e-6 * b, "{name}: {a} through levels, {b} without");
+        for threads in [2, 3] {
+            let (again, ..) = run(None, threads);
+            assert_eq!((&found.0, &found.1), (&again.0, &again.1), "{name}, {threads} threads");
+        }
     }
 }
 

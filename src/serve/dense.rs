@@ -388,6 +388,35 @@ pub fn inner<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
+/// The inner product of long vectors: float32 within stretches, float64 between them.
+pub fn inner_product(a: &[f32], b: &[f32]) -> f64 {
+    const STRETCH: usize = 1024;
+    struct Stretches<'a>(&'a [f32], &'a [f32]);
+    impl WithSimd for Stretches<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f64 {
+            self.0.chunks(STRETCH).zip(self.1.chunks(STRETCH)).map(|(a, b)| f64::from(inner(simd, a, b))).sum()
+        }
+    }
+    Arch::new().dispatch(Stretches(a, b))
+}
+
+/// `to += factor * v`.
+pub fn add_multiple(to: &mut [f32], factor: f32, v: &[f32]) {
+    struct Axpy<'a>(&'a mut [f32], f32, &'a [f32]);
+    impl WithSimd for Axpy<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            axpy(simd, self.0, self.1, self.2);
+        }
+    }
+    Arch::new().dispatch(Axpy(to, factor, v));
+}
+
 /// Makes the rows of `q` orthogonal and of length 1, each twice against those before it (Gram-Schmidt). A row without a
 /// part of its own becomes 0.
 pub fn orthonormalise(q: &mut [f32], columns: usize) {

@@ -11,6 +11,7 @@ pub mod calibration;
 pub mod cancel;
 mod curvature;
 mod dense;
+mod descent;
 pub mod encoder;
 pub mod error;
 
@@ -19,6 +20,7 @@ mod feature_table;
 pub mod features;
 pub mod head;
 pub mod knn;
+mod levels;
 pub mod metrics;
 mod model_file;
 mod newton;

@@ -13,12 +13,12 @@
 //!
 //! Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cancel::Cancel;
 use crate::curvature::Curvature;
+use crate::descent::Memory;
 use crate::error::{Error, Result};
 use crate::pass::Pass;
 use crate::precondition::{Preconditioner, of_biases};
@@ -27,9 +27,6 @@ use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
 const PRODUCTS: usize = 400;
-/// Steps that are remembered, and the memory that they may take.
-const REMEMBERED: usize = 20;
-const REMEMBERED_BYTES: usize = 256 << 20;
 /// Passes after which a preconditioner is made anew; for the next, twice as many.
 const AGE: usize = 3;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
@@ -144,6 +141,19 @@ impl Problem<'_> {
             }
             w = Some(found);
         }
+        let mut memory = Memory::new(size);
+        let mut report = |objective, gradient_norm| {
+            if let Some(progress) = &mut progress {
+                let seconds = began.elapsed().as_secs_f64();
+                progress(&Progress { iteration: 0, objective, gradient_norm, gap: f64::INFINITY, seconds });
+            }
+        };
+        if w.is_none()
+            && let Some(reached) = self.through_levels(l2, &mut report, cancel)?
+        {
+            (memory, preconditioner, age) = (reached.memory, reached.preconditioner, reached.age);
+            w = Some(reached.w);
+        }
         let mut gradient = vec![0.0; size];
         let (mut listed, mut passes) = (true, 1);
         let (w, value) = match w {
@@ -161,7 +171,7 @@ impl Problem<'_> {
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
         let mut quick = l2 > 0.0;
-        let (mut memory, mut since) = (Memory::new(size), 0);
+        let mut since = 0;
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
         let mut coarse = 1e-2;
@@ -221,6 +231,10 @@ impl Problem<'_> {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
                 None => self.held(self.diagonal(v, l2)),
             };
+            let narrow = |v: Vec<f32>| match &preconditioner {
+                Some(preconditioner) => self.held_narrow(preconditioner.apply_narrow(v)),
+                None => v,
+            };
             quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
             if !quick && !listed {
                 pass.keep_from(self.least(coarse, spread));
@@ -232,10 +246,10 @@ impl Problem<'_> {
                 pass.keep_from(f32::INFINITY);
                 listed = false;
                 if since == 0 {
-                    memory.rescale(&apply);
+                    memory.rescale(&narrow);
                 }
                 (spent, since) = (spent + pass_work, since + 1);
-                Step { direction: memory.direction(&state.gradient, &apply), norm: f64::INFINITY, products: 0 }
+                Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
             } else {
                 let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
                 pass.keep_from(self.least(coarse, spread));
@@ -302,9 +316,7 @@ impl Problem<'_> {
             let gains = next.objective < state.value.objective - finer
                 || next.norm < if quick { 0.9 } else { 0.7 } * state.value.norm;
             if quick {
-                let moved = next_w.iter().zip(&state.w).map(|(next, w)| next - w).collect();
-                let bent = next_gradient.iter().zip(&state.gradient).map(|(next, g)| next - g).collect();
-                memory.keep(moved, bent, &apply);
+                memory.keep((&state.w, &state.gradient), (&next_w, &next_gradient), &narrow);
             }
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
@@ -447,59 +459,6 @@ impl Kept {
             scale: problem.scale.clone(),
         };
         self.0 = preconditioner.map(|preconditioner| (preconditioner, shape()));
-    }
-}
-
-/// What the last steps told of the Hessian (L-BFGS, Nocedal 1980), around a preconditioner.
-pub struct Memory {
-    /// How far a step went, how the gradient changed, and one over their product.
-    pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)>,
-    most: usize,
-    /// What the preconditioner is multiplied with, so that it is right about the last step.
-    scale: f64,
-}
-
-impl Memory {
-    /// For so many parameters.
-    pub fn new(size: usize) -> Self {
-        let most = (REMEMBERED_BYTES / (16 * size)).clamp(REMEMBERED / 4, REMEMBERED);
-        Self { pairs: VecDeque::new(), most, scale: 1.0 }
-    }
-
-    pub fn keep(&mut self, moved: Vec<f64>, bent: Vec<f64>, apply: &impl Fn(&[f64]) -> Vec<f64>) {
-        let product = dot(&moved, &bent);
-        if product > 0.0 && product.is_finite() {
-            self.pairs.push_back((moved, bent, 1.0 / product));
-            if self.pairs.len() > self.most {
-                self.pairs.pop_front();
-            }
-            self.rescale(apply);
-        }
-    }
-
-    pub fn rescale(&mut self, apply: &impl Fn(&[f64]) -> Vec<f64>) {
-        if let Some((_, bent, rho)) = self.pairs.back() {
-            let scale = 1.0 / (rho * dot(bent, &apply(bent)));
-            self.scale = if scale > 0.0 && scale.is_finite() { scale } else { 1.0 };
-        }
-    }
-
-    /// Minus the inverse Hessian, as far as known, times the gradient.
-    pub fn direction(&self, gradient: &[f64], apply: &impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
-        let mut rest = gradient.to_vec();
-        let take = |(moved, bent, rho): &(Vec<f64>, Vec<f64>, f64)| {
-            let part = rho * dot(moved, &rest);
-            add(&mut rest, -part, bent);
-            part
-        };
-        let taken: Vec<f64> = self.pairs.iter().rev().map(take).collect();
-        let mut direction = apply(&rest);
-        direction.iter_mut().for_each(|d| *d *= -self.scale);
-        for ((moved, bent, rho), part) in self.pairs.iter().zip(taken.iter().rev()) {
-            let length = part + rho * dot(bent, &direction);
-            add(&mut direction, -length, moved);
-        }
-        direction
     }
 }
 

@@ -20,8 +20,8 @@ use rayon::prelude::*;
 
 use crate::cancel::Cancel;
 use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
+use crate::descent::{Descent, Memory};
 use crate::error::Result;
-use crate::newton::Memory;
 use crate::pass::{Data, Pass, project, weight};
 use crate::problem::dot;
 use crate::rows::Rows;
@@ -84,6 +84,14 @@ enum Reach {
     Directions,
     /// Every class's own block of it, if there is memory for them (`true`).
     Classes(bool),
+}
+
+/// Directions of most variance.
+pub struct Principal {
+    /// `[directions, columns]`, orthonormal.
+    pub basis: Vec<f32>,
+    /// What each adds to the Hessian where all classes are alike.
+    pub curvature: Vec<f64>,
 }
 
 /// What a sample is taken of.
@@ -207,39 +215,39 @@ impl Sample {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         let weighted = self.mean_weights(self.rows);
         let mut gram = second_moments(&self.x, columns, &weighted, parallel, cancel)?;
-        for i in 1..columns {
-            for j in 0..i {
-                gram[i * columns + j] = gram[j * columns + i];
-            }
-        }
-        let mut basis = without_pattern(k * columns);
-        let mut image = vec![0.0; k * columns];
-        for round in 0..4 {
-            image.fill(0.0);
-            let product = Product {
-                a: &basis,
-                a_steps: (1, columns),
-                b: &gram,
-                b_step: columns,
-                picked: None,
-                depth: columns,
-                factor: 1.0,
-                shape: (k, columns),
-                upper: false,
-            };
-            product.add_to(&mut image, columns, parallel, cancel)?;
-            if round == 3 {
-                break;
-            }
-            std::mem::swap(&mut basis, &mut image);
-            orthonormalise(&mut basis, columns);
-        }
+        mirror(&mut gram, columns);
+        let (basis, image) = subspace(&gram, columns, k, 3, parallel, cancel)?;
         let trace: f32 = (0..columns).map(|i| gram[i * columns + i]).sum();
         let within: f32 = basis.iter().zip(&image).map(|(a, b)| a * b).sum();
         self.rest = ((trace - within) / (columns - k) as f32).max(0.0);
         self.project(&basis, cancel)?;
         (self.gram, self.basis) = (gram, Some(Arc::new(basis)));
         Ok(self)
+    }
+
+    /// Many classes: so many directions of most variance, if the first one's curvature is at least `steep`.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn principal(&self, directions: usize, steep: f64, cancel: &Cancel) -> Result<Option<Principal>> {
+        let (columns, width) = (self.columns, self.columns + 1);
+        if !matches!(self.reach, Reach::Classes(_)) {
+            return Ok(None);
+        }
+        let mut gram: Vec<f32> =
+            self.gram.chunks_exact(width).take(columns).flat_map(|row| &row[..columns]).copied().collect();
+        mirror(&mut gram, columns);
+        let share = 1.0 / self.classes as f64;
+        let trace: f64 = (0..columns).map(|i| f64::from(gram[i * columns + i])).sum();
+        if share * trace < steep {
+            return Ok(None);
+        }
+        let (basis, image) = subspace(&gram, columns, directions, 3, self.parallel, cancel)?;
+        let variance =
+            |(v, image): (&[f32], &[f32])| v.iter().zip(image).map(|(v, image)| f64::from(v * image)).sum::<f64>();
+        let pairs = basis.chunks_exact(columns).zip(image.chunks_exact(columns));
+        let curvature: Vec<f64> = pairs.map(variance).map(|variance| share * variance).collect();
+        Ok((curvature[0] >= steep).then_some(Principal { basis, curvature }))
     }
 
     /// As [`Sample::most_variance`] from the rows themselves, without a Gram matrix and what is made from it.
@@ -333,29 +341,25 @@ impl Sample {
             }
             Ok(sums.loss / self.total + 0.5 * square)
         };
-        let (mut gradient, mut next_gradient) = (vec![0f64; w.len()], vec![0f64; w.len()]);
-        let mut next_w = w.clone();
-        let mut objective = evaluate(&w, &mut gradient)?;
-        let mut memory = Memory::new(w.len());
+        let size = w.len();
+        let mut at = Descent::new(w, Memory::new(size), &mut evaluate)?;
         let (mut made, mut since) = (0, 0);
         for _ in 0..START_PASSES {
-            let apply = |v: &[f64]| {
-                let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
-                let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
+            let apply = |mut all: Vec<f32>| {
                 sum_to_zero(&mut all, width);
                 within.as_ref().map_or(&common, |within| &within.0).solve(&mut all, self.parallel);
                 sum_to_zero(&mut all, width);
-                all.into_iter().map(|v| f64::from(v) * largest).collect::<Vec<f64>>()
+                all
             };
             if since == 0 {
-                memory.rescale(&apply);
+                at.memory.rescale(&apply);
             }
-            let direction = memory.direction(&gradient, &apply);
-            let slope = dot(&direction, &gradient);
+            let direction = at.memory.direction(&at.gradient, &apply);
+            let slope = dot(&direction, &at.gradient);
             if slope.is_nan() || slope >= 0.0 {
                 break;
             }
-            let near = -slope < if made == 0 { 1e-3 } else { 1e-4 } * objective;
+            let near = -slope < if made == 0 { 1e-3 } else { 1e-4 } * at.objective;
             if near && made > 0 {
                 break;
             }
@@ -363,7 +367,7 @@ impl Sample {
                 if made == 3 {
                     break;
                 }
-                let p = self.probabilities_within(&w.iter().map(|w| *w as f32).collect::<Vec<_>>());
+                let p = self.probabilities_within(&at.w.iter().map(|w| *w as f32).collect::<Vec<_>>());
                 let spread = self.spread(&p);
                 let Some(found) = self.hessian(&p, spread, l2, cancel)? else { break };
                 work = found.1;
@@ -371,27 +375,12 @@ impl Sample {
                 (made, since) = (made + 1, 0);
                 continue;
             }
-            let mut step = 1f64;
-            let value = loop {
-                next_w.iter_mut().zip(&w).zip(&direction).for_each(|((next, w), d)| *next = w + step * d);
-                let value = evaluate(&next_w, &mut next_gradient)?;
-                if value <= objective + 1e-4 * step * slope + 1e-7 * objective {
-                    break Some(value);
-                }
-                step *= 0.4;
-                if step < 1e-3 {
-                    break None;
-                }
-            };
-            let Some(value) = value else { break };
-            let moved = next_w.iter().zip(&w).map(|(next, w)| next - w).collect();
-            let bent = next_gradient.iter().zip(&gradient).map(|(next, g)| next - g).collect();
-            memory.keep(moved, bent, &apply);
-            std::mem::swap(&mut w, &mut next_w);
-            std::mem::swap(&mut gradient, &mut next_gradient);
-            objective = value;
+            if !at.step(&direction, slope, &apply, &mut evaluate)? {
+                break;
+            }
             since += 1;
         }
+        let w = at.w;
         let preconditioner = match within {
             Some((within, spread)) => self.both_levels(within, spread, work, l2, cancel)?,
             None => None,
@@ -615,33 +604,54 @@ impl Sample {
     /// As if the rows' confusions of classes had nothing to do with the rows' columns (Martens and Grosse 2015): one matrix
     /// of classes, half way between theirs and the same for all, and one of columns.
     fn precondition_classes_and_columns(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
+        match self.of_classes(w, cancel)? {
+            Some(of_classes) => self.with_columns(Arc::new(of_classes), l2, cancel),
+            None => Ok(None),
+        }
+    }
+
+    /// What the classes have to do with each other at these parameters.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn of_classes(&self, w: &[f64], cancel: &Cancel) -> Result<Option<OfClasses>> {
         let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
         let rows = self.rows.min((4 * classes).clamp(FEWEST_CONFUSED, ROWS));
-        let (c, k, n) = (classes as f64, width as f64, rows as f64);
-        // Four times what it takes: steps around the old one are worth more than a new one until then.
-        let work = 4.0 * (n * c * k + n * c * c / 2.0 + c.powi(3) + k.powi(3) / 6.0);
         let prior = w.chunks_exact(width).all(|w| w[..columns].iter().all(|w| *w == 0.0));
         let p = self.sample_probabilities(w, 0..if prior { 1 } else { rows }, cancel)?;
         let weighted = self.mean_weights(if prior { 1 } else { rows });
         let mean = mean_of(&p, &weighted, classes);
-        let of_classes = match prior {
+        let inverse = match prior {
             // All rows alike: nothing is confused more than anything else.
-            true => OfClasses::Each(mean.iter().map(|p| 1.0 / (p * (1.0 - p))).collect()),
+            true => Confused::Alike(mean.iter().map(|p| 1.0 / (p * (1.0 - p))).collect()),
             false => match confusions(&p, &mean, &weighted, 0.5, self.parallel, cancel)? {
                 // Well-conditioned, and small: its inverse is as good as its factor, and a product with it takes less time.
                 Some(factor) => {
                     let mut inverse = vec![0f32; classes * classes];
                     (0..classes).for_each(|class| inverse[class * (classes + 1)] = 1.0);
                     factor.solve(&mut inverse, self.parallel);
-                    OfClasses::Pairs(inverse)
+                    Confused::Pairs(inverse)
                 }
                 None => return Ok(None),
             },
         };
         let spread = p.chunks_exact(classes).zip(&weighted);
-        let spread = spread.map(|(p, w)| w.1 * (1.0 - p.iter().map(|p| p * p).sum::<f32>())).sum::<f32>();
+        let spread = spread.map(|(p, w)| w.1 * (1.0 - p.iter().map(|p| p * p).sum::<f32>())).sum();
+        Ok(Some(OfClasses { inverse, spread }))
+    }
+
+    /// The preconditioner of classes that have this to do with each other.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn with_columns(&self, of_classes: Arc<OfClasses>, l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
+        let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
+        let (c, k, n) =
+            (classes as f64, width as f64, self.rows.min((4 * classes).clamp(FEWEST_CONFUSED, ROWS)) as f64);
+        // Four times what it takes: steps around the old one are worth more than a new one until then.
+        let work = 4.0 * (n * c * k + n * c * c / 2.0 + c.powi(3) + k.powi(3) / 6.0);
         let mut gram = self.gram.clone();
-        (0..columns).for_each(|i| gram[i * width + i] += l2 as f32 * (classes - 1) as f32 / spread);
+        (0..columns).for_each(|i| gram[i * width + i] += l2 as f32 * (classes - 1) as f32 / of_classes.spread);
         gram[width * width - 1] += of_bias(gram[width * width - 1]);
         let Some(of_columns) = factored(gram, width, self.parallel, cancel)? else { return Ok(None) };
         Ok(Some(self.preconditioner(Inverse::ClassesAndColumns(of_classes, of_columns), work)))
@@ -715,16 +725,24 @@ enum Inverse {
     /// Of all classes within the directions `[directions, columns]`; outside, of the columns alone, or a number.
     Levels { basis: Arc<Vec<f32>>, directions: usize, within: Cholesky, tail: Option<Cholesky>, scalar: f32 },
     /// Of the columns, and the classes' inverse, each as if it did not depend on the other.
-    ClassesAndColumns(OfClasses, Cholesky),
+    ClassesAndColumns(Arc<OfClasses>, Cholesky),
     /// Of the columns, for each class.
     EachClass(Vec<Cholesky>),
 }
 
-/// The inverse of what classes have to do with each other.
+/// What classes have to do with each other, where columns do not matter.
 #[derive(Debug)]
-enum OfClasses {
-    /// Nothing: its diagonal.
-    Each(Vec<f32>),
+pub struct OfClasses {
+    inverse: Confused,
+    /// Mean over rows of `1 - sum p^2`.
+    spread: f32,
+}
+
+/// The inverse of how classes are confused.
+#[derive(Debug)]
+enum Confused {
+    /// None more than any other: its diagonal.
+    Alike(Vec<f32>),
     /// `[classes, classes]`.
     Pairs(Vec<f32>),
 }
@@ -743,11 +761,16 @@ impl Preconditioner {
 
     /// The inverse Hessian times `v`, both with classes summing to 0.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
-        let Self { columns, classes, parallel, .. } = *self;
-        let width = columns + 1;
         // Float32 has a small range; gradients near the optimum do not.
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
-        let mut all: Vec<f32> = v.iter().map(|v| (v / largest) as f32).collect();
+        let narrow = v.iter().map(|v| (v / largest) as f32).collect();
+        self.apply_narrow(narrow).into_iter().map(|v| f64::from(v) * largest).collect()
+    }
+
+    /// As [`Preconditioner::apply`], of numbers that are neither very large nor all very small.
+    pub fn apply_narrow(&self, mut all: Vec<f32>) -> Vec<f32> {
+        let Self { columns, classes, parallel, .. } = *self;
+        let width = columns + 1;
         sum_to_zero(&mut all, width);
         match &self.inverse {
             Inverse::Whole(whole) => whole.solve(&mut all, parallel),
@@ -757,12 +780,12 @@ impl Preconditioner {
             }
             Inverse::ClassesAndColumns(of_classes, of_columns) => {
                 of_columns.solve(&mut all, parallel);
-                match of_classes {
-                    OfClasses::Each(each) => {
+                match &of_classes.inverse {
+                    Confused::Alike(each) => {
                         let rows = all.chunks_exact_mut(width).zip(each);
                         rows.for_each(|(row, factor)| row.iter_mut().for_each(|v| *v *= factor));
                     }
-                    OfClasses::Pairs(pairs) => {
+                    Confused::Pairs(pairs) => {
                         let mut out = vec![0f32; all.len()];
                         let product = Product {
                             a: pairs,
@@ -790,7 +813,7 @@ impl Preconditioner {
             }
         }
         sum_to_zero(&mut all, width);
-        all.into_iter().map(|v| f64::from(v) * largest).collect()
+        all
     }
 
     fn two_levels(
@@ -913,6 +936,47 @@ fn second_moments(
     };
     product.add_to(&mut out, width, parallel, cancel)?;
     Ok(out)
+}
+
+/// Fills in what is below the diagonal.
+fn mirror(a: &mut [f32], size: usize) {
+    for i in 1..size {
+        (0..i).for_each(|j| a[i * size + j] = a[j * size + i]);
+    }
+}
+
+/// Orthonormal directions that a symmetric matrix stretches most, and what it makes of them: subspace iteration.
+fn subspace(
+    a: &[f32],
+    size: usize,
+    directions: usize,
+    rounds: usize,
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let mut basis = without_pattern(directions * size);
+    let mut image = vec![0.0; directions * size];
+    for round in 0..=rounds {
+        image.fill(0.0);
+        let product = Product {
+            a: &basis,
+            a_steps: (1, size),
+            b: a,
+            b_step: size,
+            picked: None,
+            depth: size,
+            factor: 1.0,
+            shape: (directions, size),
+            upper: false,
+        };
+        product.add_to(&mut image, size, parallel, cancel)?;
+        if round == rounds {
+            break;
+        }
+        std::mem::swap(&mut basis, &mut image);
+        orthonormalise(&mut basis, size);
+    }
+    Ok((basis, image))
 }
 
 /// The mean row.

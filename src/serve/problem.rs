@@ -3,7 +3,7 @@
 //! The objective is that of [`crate::solver`]. Beside value and gradient a point gives a bound: any probabilities whose
 //! class totals equal the labels' are a feasible point of the dual problem, whose value is below the optimum.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use ndarray::{Array1, Array2};
@@ -43,7 +43,7 @@ pub struct Problem<'a> {
     /// `[classes, columns]`: weighted sum of the centred, scaled rows of a class, over `total`.
     pub class_sums: Vec<f64>,
     /// Only where the work is worth several threads.
-    pool: Option<Pool>,
+    pool: Option<Arc<Pool>>,
     /// Whether the work is worth several threads.
     pub parallel: bool,
     /// The bias, where it is given.
@@ -168,7 +168,7 @@ impl<'a> Problem<'a> {
             mean,
             scale,
             class_sums,
-            pool,
+            pool: pool.map(Arc::new),
             parallel,
             fixed,
             one_column: options.one_column,
@@ -183,7 +183,12 @@ impl<'a> Problem<'a> {
 
     /// Runs `work` in the fit's own pool, if it has one.
     pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        inside(self.pool.as_ref(), work)
+        inside(self.pool.as_deref(), work)
+    }
+
+    /// Works in another's threads.
+    pub fn in_pool_of(self, other: &Self) -> Self {
+        Self { pool: other.pool.clone(), ..self }
     }
 
     /// What the preconditioner is made from, made once.
@@ -208,6 +213,14 @@ impl<'a> Problem<'a> {
 
     /// A direction without what must not move.
     pub fn held(&self, mut v: Vec<f64>) -> Vec<f64> {
+        if self.fixed.is_some() {
+            v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = 0.0);
+        }
+        v
+    }
+
+    /// As [`Problem::held`].
+    pub fn held_narrow(&self, mut v: Vec<f32>) -> Vec<f32> {
         if self.fixed.is_some() {
             v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = 0.0);
         }

@@ -7,7 +7,8 @@
 //! `l2` is per example: scikit-learn's `C` is `1 / (l2 * S)`. With `standardize`, the penalty is on the weights of
 //! columns divided by their standard deviation; what is returned always applies to the features as they are.
 //!
-//! The method is L-BFGS or Newton's ([`crate::newton`]) on centred columns, over the fused passes of [`crate::pass`]. It stops on a
+//! The method is L-BFGS or Newton's ([`crate::newton`]) on centred columns, over the fused passes of [`crate::pass`]; with many
+//! classes it begins within few directions of the columns ([`crate::levels`]). It stops on a
 //! proof, not on a small step: every point gives a lower bound on the optimum ([`crate::problem`]), and the gap between
 //! value and bound, relative to the bound, is what [`FitReport::gap`] says.
 //!
@@ -103,7 +104,8 @@ pub struct Progress {
 pub struct FitReport {
     /// Steps of L-BFGS and of Newton's method.
     pub iterations: usize,
-    /// Passes over all rows, for value and gradient.
+    /// Passes over all rows and columns, for value and gradient. What a fit of many classes finds within few directions before
+    /// the first costs parts of passes, and is not among them.
     pub passes: usize,
     /// Products with the Hessian, each over the rows that still curve the loss.
     #[serde(default)]

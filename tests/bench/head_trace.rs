@@ -1,13 +1,15 @@
 //! One fit of the linear head on one thread, and where it stood after every iteration: how soon it was at an objective that
 //! another solver reached.
 //!
-//! usage: cargo bench --bench head_trace -- FEATURES.npy LABELS.npy L2_TIMES_ROWS
+//! usage: cargo bench --bench head_trace -- FEATURES.npy LABELS.npy L2_TIMES_ROWS [OBJECTIVE]
 //!
 //! Prints a line of JSON per iteration (`cpu` seconds since the fit began, `objective`, `gap`), and one for the end. CPU
-//! seconds are those of this thread as Linux counts them, waiting for a core not among them.
+//! seconds are those of this thread as Linux counts them, waiting for a core not among them. With an objective, the fit is
+//! stopped where it gets there, and has no last line.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop with a backtrace")]
 
+use byol_serve::Error;
 use byol_serve::cancel::Cancel;
 use byol_serve::features::Features;
 use byol_serve::solver::{FitOptions, Progress, fit};
@@ -19,9 +21,10 @@ fn cpu_seconds() -> f64 {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let [features, labels, penalty] = &arguments[..] else {
-        eprintln!("usage: head_trace FEATURES.npy LABELS.npy L2_TIMES_ROWS");
-        return;
+    let (features, labels, penalty, enough) = match &arguments[..] {
+        [features, labels, penalty] => (features, labels, penalty, f64::NEG_INFINITY),
+        [features, labels, penalty, enough] => (features, labels, penalty, enough.parse().unwrap()),
+        _ => return eprintln!("usage: head_trace FEATURES.npy LABELS.npy L2_TIMES_ROWS [OBJECTIVE]"),
     };
     let x = Features::load(features).unwrap().values;
     let y = Features::load_labels(labels).unwrap();
@@ -30,13 +33,24 @@ fn main() {
     let options = FitOptions { l2, threads: 1, max_iterations: 5000, ..FitOptions::default() };
     let mut points: Vec<(f64, f64, f64)> = Vec::new();
     let began = cpu_seconds();
-    let mut progress = |now: &Progress| points.push((cpu_seconds() - began, now.objective, now.gap));
-    let (.., report) = fit(x.view(), &y, classes, &options, &Cancel::new(), Some(&mut progress)).unwrap();
+    let cancel = Cancel::new();
+    let mut progress = |now: &Progress| {
+        points.push((cpu_seconds() - began, now.objective, now.gap));
+        if now.objective <= enough {
+            cancel.trigger();
+        }
+    };
+    let found = fit(x.view(), &y, classes, &options, &cancel, Some(&mut progress));
     let cpu = cpu_seconds() - began;
     for (cpu, objective, gap) in points {
         let gap = if gap.is_finite() { serde_json::json!(gap) } else { serde_json::Value::Null };
         println!("{}", serde_json::json!({ "cpu": cpu, "objective": objective, "gap": gap }));
     }
+    let report = match found {
+        Ok((.., report)) => report,
+        Err(Error::Cancelled) => return,
+        Err(error) => panic!("{error}"),
+    };
     let serde_json::Value::Object(mut end) = serde_json::to_value(&report).unwrap() else { unreachable!() };
     end.insert("cpu".into(), cpu.into());
     println!("{}", serde_json::Value::Object(end));
