@@ -27,6 +27,9 @@ use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
 const PRODUCTS: usize = 400;
+/// By what factor the penalty may differ from that which a preconditioner was made for: more steps around it cost less than
+/// another. Twice the protocol's step from one value to the next.
+const PENALTIES: f64 = 4.0;
 /// Passes after which a preconditioner is made anew; for the next, twice as many.
 const AGE: usize = 3;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
@@ -126,7 +129,8 @@ impl Problem<'_> {
         let l2 = self.penalty(options.l2);
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
-        let mut preconditioner = kept.take(self, l2);
+        let (mut preconditioner, mut made_for) =
+            kept.take(self, l2).map_or((None, l2), |(found, l2)| (Some(found), l2));
         let mut age = AGE;
         let mut w = start;
         if w.is_none()
@@ -224,6 +228,7 @@ impl Problem<'_> {
             let due = preconditioner.as_ref().is_none_or(|p| spent > p.work() && (!quick || since >= age));
             if due && let Some(sample) = self.sample(cancel)? {
                 preconditioner = self.inside(|| sample.precondition(&state.w, l2, quick, cancel))?.map(Arc::new);
+                made_for = l2;
                 age = if since == 0 { age } else { age.saturating_mul(2) };
                 (spent, since) = (0.0, 0);
             }
@@ -337,7 +342,7 @@ impl Problem<'_> {
             }
         };
         let gap = (l2 > 0.0).then(|| state.gap());
-        kept.give(self, l2, preconditioner);
+        kept.give(self, made_for, preconditioner);
         let State { w, value, passes, products, .. } = state;
         let l2 = options.l2;
         let objective = value.objective;
@@ -438,14 +443,15 @@ struct Shape {
 
 impl Kept {
     /// The last preconditioner, if it is near enough to one of this problem: any is right, a far one only slow.
-    fn take(&self, problem: &Problem, l2: f64) -> Option<Arc<Preconditioner>> {
+    fn take(&self, problem: &Problem, l2: f64) -> Option<(Arc<Preconditioner>, f64)> {
         let (preconditioner, old) = self.0.as_ref()?;
         let near = |new: f64, old: f64| new < 1.5 * old && old < 1.5 * new;
+        let penalty = l2 < PENALTIES * old.l2 && old.l2 < PENALTIES * l2;
         let scales = problem.scale.iter().zip(&old.scale).all(|(new, old)| near(*new, *old) || new == old);
         let same =
             (old.columns, old.classes, old.free_bias) == (problem.columns, problem.classes, problem.fixed.is_none());
-        let fits = same && scales && near(l2, old.l2) && near(problem.y.len() as f64, old.rows as f64);
-        fits.then(|| Arc::clone(preconditioner))
+        let fits = same && scales && penalty && near(problem.y.len() as f64, old.rows as f64);
+        fits.then(|| (Arc::clone(preconditioner), old.l2))
     }
 
     fn give(&mut self, problem: &Problem, l2: f64, preconditioner: Option<Arc<Preconditioner>>) {

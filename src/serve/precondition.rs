@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
-use crate::dense::{Cholesky, Product, add_combinations, inner_products, orthonormalise};
+use crate::dense::{Cholesky, Product, add_combinations, add_multiple, inner_products, orthonormalise};
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::pass::{Data, Pass, project, weight};
@@ -260,7 +260,7 @@ impl Sample {
         {
             let group = (pattern.abs() * k as f32) as usize % k;
             let factor = weight.copysign(pattern);
-            basis[group * columns..][..columns].iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
+            add_multiple(&mut basis[group * columns..][..columns], factor, x);
         }
         orthonormalise(&mut basis, columns);
         self.project(&basis, cancel)?;

@@ -40,7 +40,7 @@ def objective(x, y, w, b, l2):
 
 
 def trace(features, labels, lam, *enough):
-    command = [arguments.trace, features, labels, repr(lam), *map(repr, enough)]
+    command = [arguments.trace, features, labels, repr(lam), *(repr(float(objective)) for objective in enough)]
     lines = list(map(json.loads, subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()))
     return (lines[:-1], lines[-1]) if "passes" in lines[-1] else (lines, None)
 
@@ -55,7 +55,9 @@ def text(seconds):
     return "never" if seconds is None else f"{seconds:.3g}"
 
 
-print("data, rows x columns x classes, l2 * rows | ours: CPU s to scikit-learn's objective; to a certified gap of 1e-6; passes, products"
+print("data, rows x columns x classes, l2 * rows | ours: CPU s to scikit-learn's objective | scikit-learn: CPU s, iterations | ratio"
+      if arguments.until_theirs else
+      "data, rows x columns x classes, l2 * rows | ours: CPU s to scikit-learn's objective; to a certified gap of 1e-6; passes, products"
       " | scikit-learn: CPU s, iterations | its objective over ours, less 1 | ratio at its objective; at gap 1e-6")
 for features, labels in zip(arguments.files[::2], arguments.files[1::2]):
     x, y = np.load(features).astype(np.float32), np.load(labels).astype(np.int64)
