@@ -327,7 +327,14 @@ fn inner4<S: Simd>(simd: S, rows: [&[f32]; 4], v: &[f32]) -> [f32; 4] {
 
 /// `sums += sum over entries of factor times row`, eight vectors of columns at a time.
 #[inline(always)]
-fn combine<S: Simd>(simd: S, sums: &mut [f32], entries: &[(u32, f32)], factors: &[f32], x: &Gathered, columns: usize) {
+pub fn combine<S: Simd>(
+    simd: S,
+    sums: &mut [f32],
+    entries: &[(u32, f32)],
+    factors: &[f32],
+    x: &Gathered,
+    columns: usize,
+) {
     const K: usize = 8;
     let width = K * S::F32_LANES;
     let mut k = 0;

@@ -200,8 +200,11 @@ impl Problem<'_> {
     ) -> Result<(Vec<f64>, Memory)> {
         let mut pass = Pass::new(&self.data(), self.parallel);
         pass.keep_from(f32::INFINITY);
-        let mut evaluate =
-            |w: &[f64], gradient: &mut [f64]| Ok(self.evaluate(&mut pass, false, w, l2, gradient, cancel)?.objective);
+        let mut evaluate = |w: &[f64], gradient: &mut [f64]| {
+            let value = self.evaluate(&mut pass, false, w, l2, gradient, cancel)?;
+            pass.leave_out(self.negligible(value.spread));
+            Ok(value.objective)
+        };
         let mut at = Descent::new(w, memory, &mut evaluate)?;
         let mut preconditioner = None;
         for step in 0..STEPS.1 {

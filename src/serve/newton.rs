@@ -30,6 +30,8 @@ const PRODUCTS: usize = 400;
 /// By what factor the penalty may differ from that which a preconditioner was made for: more steps around it cost less than
 /// another. Twice the protocol's step from one value to the next.
 const PENALTIES: f64 = 4.0;
+/// While a step promises more than this, relative to the objective, what hardly counts is left out of gradients.
+const FAR: f64 = 1e-4;
 /// Passes after which a preconditioner is made anew; for the next, twice as many.
 const AGE: usize = 3;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
@@ -175,7 +177,7 @@ impl Problem<'_> {
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
         let mut quick = l2 > 0.0;
-        let mut since = 0;
+        let (mut since, mut far) = (0, l2 > 0.0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
         let mut coarse = 1e-2;
@@ -196,6 +198,11 @@ impl Problem<'_> {
             }
             let converged = l2 > 0.0 && state.gap() <= options.tolerance;
             if converged || iterations >= options.max_iterations {
+                if pass.left_out() {
+                    pass.leave_out(0.0);
+                    state.value = self.evaluate(&mut pass, false, &state.w, l2, &mut state.gradient, cancel)?;
+                    (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+                }
                 break converged;
             }
             if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
@@ -271,6 +278,13 @@ impl Problem<'_> {
             };
             last_norm = found.norm;
             let slope = dot(&found.direction, &state.gradient);
+            far &= quick && -slope > FAR * state.value.objective;
+            pass.leave_out(if far { self.negligible(spread) } else { 0.0 });
+            if pass.left_out() && !far {
+                state.value = self.evaluate(&mut pass, false, &state.w, l2, &mut state.gradient, cancel)?;
+                (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+                continue;
+            }
             // Without a penalty nothing is certified: what is left to gain is estimated.
             if l2 == 0.0 && -slope <= 0.02 * options.tolerance * state.value.objective {
                 break true;

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::cancel::Cancel;
 use crate::curvature::Active;
 use crate::error::Result;
-use crate::pass_wide::{Packed, WideBlocks};
+use crate::pass_wide::{Packed, Sparse, WideBlocks};
 use crate::rows::Rows;
 
 /// Rows per block: 32 rows of 2,048 columns are 256 KiB.
@@ -69,6 +69,8 @@ pub struct Sums<'b> {
     pub gradient: &'b [f64],
     /// `[classes]`: the same without the feature.
     pub bias_gradient: &'b [f64],
+    /// As `bias_gradient`, of the residuals alone that `gradient` has: see [`Pass::leave_out`].
+    pub taken: &'b [f64],
     /// Whether every row's class scores strictly above all others.
     pub separated: bool,
 }
@@ -82,21 +84,26 @@ pub struct Pass {
     packed_exactly: Vec<f64>,
     gradient: Vec<f64>,
     bias_gradient: Vec<f64>,
+    taken: Vec<f64>,
     rows_per_part: usize,
     parallel: bool,
     tiles: Vec<(usize, usize)>,
     least: f32,
+    cut: f32,
+    left_out: bool,
 }
 
 /// What a part of the rows adds up to.
 pub struct Part {
     pub gradient: Vec<f32>,
     pub bias_gradient: Vec<f64>,
+    pub taken: Vec<f64>,
     pub loss: f64,
     pub separated: bool,
     /// Of one block of rows.
     pub scores: Vec<f32>,
     pub active: Active,
+    pub sparse: Sparse,
     scratch: Vec<f32>,
 }
 
@@ -110,10 +117,12 @@ impl Pass {
         let part = || Part {
             gradient: vec![0.0; size],
             bias_gradient: vec![0.0; data.classes],
+            taken: vec![0.0; data.classes],
             loss: 0.0,
             separated: true,
             scores: vec![0.0; data.classes * BLOCK],
             active: Active::default(),
+            sparse: Sparse::default(),
             scratch: Vec::new(),
         };
         Self {
@@ -124,11 +133,25 @@ impl Pass {
             packed_exactly: Vec::new(),
             gradient: vec![0.0; size],
             bias_gradient: vec![0.0; data.classes],
+            taken: vec![0.0; data.classes],
             rows_per_part,
             parallel,
             tiles: tiles_of(data.classes),
             least: 1e-4,
+            cut: 0.0,
+            left_out: false,
         }
+    }
+
+    /// From now on residuals below this, times a row's weight, may be left out of the gradient where that saves most of the
+    /// backward product: for steps that are far from the optimum. Loss and bias gradient stay whole.
+    pub fn leave_out(&mut self, below: f32) {
+        self.cut = below;
+    }
+
+    /// Whether something may be missing in the last gradient.
+    pub fn left_out(&self) -> bool {
+        self.left_out
     }
 
     /// From now on a row's classes count as active from this probability on.
@@ -154,21 +177,23 @@ impl Pass {
         }
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
         let packed_wide = &self.packed_wide;
-        let least = self.least;
+        let (least, cut) = (self.least, self.cut);
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
             let last = (first + rows_per_part).min(data.y.len());
             part.gradient.fill(0.0);
             part.bias_gradient.fill(0.0);
+            part.taken.fill(0.0);
             (part.loss, part.separated) = (0.0, true);
             part.active.clear();
+            part.sparse.begin(cut > 0.0);
             let mut scratch = std::mem::take(&mut part.scratch);
             for start in (first..last).step_by(BLOCK * 8) {
                 cancel.check()?;
                 let end = (start + BLOCK * 8).min(last);
                 let x = data.x.block(start, end, data.columns, &mut scratch)?;
                 match wide {
-                    true => arch.dispatch(WideBlocks { data, x, packed: packed_wide, tiles, start, least, part }),
+                    true => arch.dispatch(WideBlocks { data, x, packed: packed_wide, tiles, start, least, cut, part }),
                     false => arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part }),
                 }
             }
@@ -188,7 +213,16 @@ impl Pass {
             self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, &g)| *sum += f64::from(g));
             self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, &g)| *sum += g);
         }
-        Ok(Sums { loss: sums.0, gradient: &self.gradient, bias_gradient: &self.bias_gradient, separated: sums.1 })
+        let mut taken = &self.bias_gradient;
+        self.left_out = wide && cut > 0.0;
+        if self.left_out {
+            self.taken.fill(0.0);
+            let add = |part: &Part| self.taken.iter_mut().zip(&part.taken).for_each(|(sum, &g)| *sum += g);
+            self.parts.iter().for_each(add);
+            taken = &self.taken;
+        }
+        let (gradient, bias_gradient) = (&self.gradient, &self.bias_gradient);
+        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken, separated: sums.1 })
     }
 }
 
@@ -198,6 +232,7 @@ impl Pass {
     /// # Errors
     /// As [`Pass::run`].
     pub fn run_exactly(&mut self, data: &Data, weights: &[f64], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
+        self.left_out = false;
         let (arch, rows) = (self.arch, data.y.len());
         let (rows_per_part, least, size) = (self.rows_per_part, self.least, self.gradient.len());
         pack(weights, data.columns, &self.tiles, arch.dispatch(Lanes).1, &mut self.packed_exactly);
@@ -235,7 +270,8 @@ impl Pass {
                 self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, g)| *sum += g);
             }
         }
-        Ok(Sums { loss: sums.0, gradient: &self.gradient, bias_gradient: &self.bias_gradient, separated: sums.1 })
+        let (gradient, bias_gradient) = (&self.gradient, &self.bias_gradient);
+        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken: bias_gradient, separated: sums.1 })
     }
 }
 

@@ -9,6 +9,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::curvature::{Gathered, combine};
 use crate::pass::{Data, Part, TILE, backward, exp, tile_of, weight};
 
 /// Rows per block: with 1,000 classes, their scores and as many rows' 1,000 columns lie in a second-level cache of 512 KiB.
@@ -19,6 +20,8 @@ const VECTORS: usize = 3;
 const LANES: usize = 16;
 /// From so many classes on this pays.
 const CLASSES: usize = 24;
+/// Where at most this part of a block's residuals count, each is worth more than its share of the backward product.
+const FEW: usize = 5;
 /// Farthest apart that biases may be, so that their factors keep clear of float32's ends.
 const BIAS_RANGE: f64 = 40.0;
 
@@ -100,6 +103,8 @@ pub struct WideBlocks<'a> {
     pub tiles: &'a [(usize, usize)],
     pub start: usize,
     pub least: f32,
+    /// Residuals below this may be left out of the gradient.
+    pub cut: f32,
     pub part: &'a mut Part,
 }
 
@@ -108,12 +113,14 @@ impl WithSimd for WideBlocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, x, packed, tiles, start, least, part } = self;
+        let Self { data, x: all, packed, tiles, start, least, cut, part } = self;
+        let mut sparse = std::mem::take(&mut part.sparse);
+        let mut before = Vec::new();
         let (columns, step) = (data.columns, packed.step);
         if part.scores.len() < BLOCK * step {
             part.scores.resize(BLOCK * step, 0.0);
         }
-        for (block, x) in x.chunks(BLOCK * columns).enumerate() {
+        for (block, x) in all.chunks(BLOCK * columns).enumerate() {
             let rows = x.len() / columns;
             let first = start + block * BLOCK;
             let scores = &mut part.scores[..rows * step];
@@ -121,6 +128,9 @@ impl WithSimd for WideBlocks<'_> {
                 let panel = &packed.weights[class * columns..(class + vectors * S::F32_LANES) * columns];
                 let scores = &mut scores[class..];
                 vectors_of!(S, vectors, forward(simd, x, columns, panel, scores, step));
+            }
+            if cut > 0.0 {
+                before.clone_from(&part.bias_gradient);
             }
             for (row, scores) in (first..).zip(scores.chunks_exact_mut(step)) {
                 let (label, weight) = (data.y[row] as usize, weight(data.weights, row));
@@ -131,9 +141,102 @@ impl WithSimd for WideBlocks<'_> {
                 part.active.note(row, weight, label, scores[label], least, all);
                 part.bias_gradient.iter_mut().zip(&*scores).for_each(|(sum, &r)| *sum += f64::from(r));
             }
+            if sparse.few {
+                let weights = |row: usize| weight(data.weights, first + row);
+                if sparse.take(scores, step, block * BLOCK, |row| cut * weights(row)) {
+                    continue;
+                }
+            }
+            if cut > 0.0 {
+                let sums = part.bias_gradient.iter().zip(&before);
+                part.taken.iter_mut().zip(sums).for_each(|(taken, (now, before))| *taken += now - before);
+            }
             for &(c0, c1) in tiles {
                 let (residuals, gradient) = (&scores[c0..], &mut part.gradient[c0 * columns..c1 * columns]);
                 tile_of!(S, c1 - c0, backward(simd, x, columns, |c, r| residuals[r * step + c], gradient, &[]));
+            }
+        }
+        sparse.add_to(simd, all, columns, &mut part.gradient, &mut part.taken);
+        part.sparse = sparse;
+    }
+}
+
+/// The residuals that count, where few do.
+#[derive(Default)]
+pub struct Sparse {
+    /// Whether they have been few so far.
+    few: bool,
+    /// Class, row and residual, row after row.
+    found: Vec<(u32, u32, f32)>,
+    /// The same, class by class.
+    starts: Vec<u32>,
+    rows: Vec<(u32, f32)>,
+    residuals: Vec<f32>,
+}
+
+impl Sparse {
+    /// Before the first block of a part; `looks` where they may be left out.
+    pub fn begin(&mut self, looks: bool) {
+        self.few = looks;
+        self.found.clear();
+    }
+
+    /// Takes in the residuals of a block of rows that are at least their row's `cut`. False, and nothing is taken, where these
+    /// are not few.
+    #[inline(always)]
+    fn take(&mut self, residuals: &[f32], step: usize, first: usize, cut: impl Fn(usize) -> f32) -> bool {
+        let before = self.found.len();
+        let most = before + residuals.len() / FEW;
+        for (row, residuals) in residuals.chunks_exact(step).enumerate() {
+            let cut = cut(row);
+            for (at, residuals) in residuals.as_chunks::<LANES>().0.iter().enumerate() {
+                let mut largest = 0f32;
+                residuals.iter().for_each(|r| largest = if r.abs() > largest { r.abs() } else { largest });
+                if largest < cut {
+                    continue;
+                }
+                for (lane, &r) in residuals.iter().enumerate() {
+                    if r.abs() >= cut && r != 0.0 {
+                        self.found.push(((at * LANES + lane) as u32, (first + row) as u32, r));
+                    }
+                }
+            }
+            if self.found.len() > most {
+                self.found.truncate(before);
+                // Nor will they be in the next.
+                self.few = false;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Adds their products with the rows, class by class, and their sums, and forgets them.
+    #[inline(always)]
+    fn add_to<S: Simd>(&mut self, simd: S, x: &[f32], columns: usize, gradient: &mut [f32], taken: &mut [f64]) {
+        let Self { found, starts, rows, residuals, .. } = self;
+        if found.is_empty() {
+            return;
+        }
+        starts.clear();
+        starts.resize(taken.len() + 1, 0);
+        found.iter().for_each(|found| starts[found.0 as usize + 1] += 1);
+        (0..taken.len()).for_each(|class| starts[class + 1] += starts[class]);
+        rows.resize(found.len(), (0, 0.0));
+        residuals.resize(found.len(), 0.0);
+        for (class, row, residual) in found.drain(..) {
+            // Each start moves to its end, which is the next one's start.
+            let at = &mut starts[class as usize];
+            rows[*at as usize].0 = row;
+            residuals[*at as usize] = residual;
+            taken[class as usize] += f64::from(residual);
+            *at += 1;
+        }
+        let x = Gathered { x, at: None };
+        for (class, gradient) in gradient.chunks_exact_mut(columns).enumerate() {
+            let range = class.checked_sub(1).map_or(0, |before| starts[before] as usize)..starts[class] as usize;
+            if !range.is_empty() {
+                combine(simd, gradient, &rows[range.clone()], &residuals[range], &x, columns);
             }
         }
     }
