@@ -841,4 +841,63 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_a_gradient_leaves_out_is_below_the_cut_and_known() {
+        const CUT: f32 = 1e-3;
+        let mut state = 7u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let (rows, columns, classes) = (1100, 70, 40);
+        // The first half is sure of nothing, the second of nearly everything. The last column is 1, and tells the sums.
+        let value = |(i, v): (usize, f32)| match (i / columns < rows / 2, i % columns == columns - 1) {
+            (_, true) => 1.0,
+            (true, _) => 0.02 * v,
+            (false, _) => 3.0 * v,
+        };
+        let x: Vec<f32> = (0..rows * columns).map(|i| value((i, random()))).collect();
+        let w: Vec<f32> = (0..classes * columns).map(|_| random()).collect();
+        let y: Vec<u32> = (0..rows).map(|i| (i * 7 % classes) as u32).collect();
+        let weights: Vec<f32> = (0..rows).map(|_| random() + 1.0).collect();
+        let bias: Vec<f64> = (0..classes).map(|_| f64::from(random())).collect();
+        for weights in [None, Some(&weights[..])] {
+            let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };
+            let mut pass = Pass::new(&data, false);
+            let mut run = |below| {
+                pass.leave_out(below);
+                let sums = pass.run(&data, &w, &bias, &Cancel::new()).unwrap();
+                let all = (sums.loss, sums.gradient.to_vec(), sums.bias_gradient.to_vec(), sums.taken.to_vec());
+                (all, pass.left_out())
+            };
+            let (whole, left_out) = run(0.0);
+            assert!(!left_out && whole.2 == whole.3);
+            let (cut, left_out) = run(CUT);
+            assert!(left_out);
+            assert_eq!((cut.0, &cut.2), (whole.0, &whole.2), "loss and bias gradient are whole");
+            let most = |k: usize| -> f64 {
+                let of = |(i, x): (usize, &[f32])| f64::from(weight(weights, i) * CUT * x[k].abs());
+                x.chunks_exact(columns).enumerate().map(of).sum::<f64>() + 1e-3
+            };
+            let limits: Vec<f64> = (0..columns).map(most).collect();
+            let mut missing = 0.0;
+            for c in 0..classes {
+                let (found, right) = (&cut.1[c * columns..(c + 1) * columns], &whole.1[c * columns..(c + 1) * columns]);
+                for k in 0..columns {
+                    assert!(
+                        (found[k] - right[k]).abs() <= limits[k],
+                        "class {c}, column {k}: {} {}",
+                        found[k],
+                        right[k]
+                    );
+                }
+                assert!((found[columns - 1] - cut.3[c]).abs() < 1e-3, "class {c}: {} {}", found[columns - 1], cut.3[c]);
+                missing += (cut.2[c] - cut.3[c]).abs();
+            }
+            // Half of the rows alone could leave out so much.
+            assert!(missing > 1e-2 && missing < f64::from(CUT) * (rows / 2 * classes) as f64, "{missing}");
+            assert_eq!(run(0.0).0, whole);
+        }
+    }
 }
