@@ -11,7 +11,8 @@
 //! deserves (Eisenstat and Walker 1996), and never more exactly than the certificate asks for: the gradient after a step
 //! is the residual before it.
 //!
-//! Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
+//! The first steps with many classes are those of [`crate::levels`], and far from the optimum gradients may lack what hardly
+//! counts; such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
 
 use std::sync::Arc;
 use std::time::Instant;

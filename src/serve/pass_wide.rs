@@ -6,6 +6,9 @@
 //!
 //! The bias enters as a factor, `exp(score + bias) = exp(score) exp(bias)`, in two float32 numbers: its digits are not
 //! swallowed by the score's, as in a float32 sum, and no float64 is needed.
+//!
+//! Far from the optimum the residuals that hardly count may be left out ([`crate::pass::Pass::leave_out`]): where a block has few
+//! others, these are sorted by class and multiplied one by one ([`Sparse`]).
 
 use pulp::{Simd, WithSimd};
 
