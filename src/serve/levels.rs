@@ -57,8 +57,8 @@ struct Way<'a> {
     /// How often it was looked, and steps since.
     looks: u32,
     since: usize,
-    /// Gets the objective with the penalty asked for, and the norm of the gradient.
-    report: &'a mut dyn FnMut(f64, f64),
+    /// Gets the objective with the penalty asked for, and the gradient.
+    report: &'a mut dyn FnMut(f64, &[f64]),
 }
 
 impl Way<'_> {
@@ -71,23 +71,23 @@ impl Way<'_> {
         self.of_classes.is_none() || self.rest() == 0
     }
 
-    /// A point with a stronger penalty.
-    fn passes(&mut self, at: &Descent, penalty: f64, columns: usize) {
+    /// Tells of a point with a stronger penalty.
+    fn tell(&mut self, at: &Descent, penalty: f64, columns: usize) {
         let square: f64 = at.w.chunks_exact(columns + 1).map(|w| dot(&w[..columns], &w[..columns])).sum();
-        (self.report)(at.objective - 0.5 * (penalty - self.l2) * square, dot(&at.gradient, &at.gradient).sqrt());
+        (self.report)(at.objective - 0.5 * (penalty - self.l2) * square, &at.gradient);
     }
 }
 
 impl Problem<'_> {
     /// A start for the fit with this penalty; none where levels would not pay. After every step `report` gets the objective with
-    /// this penalty, and the norm of the gradient with the level's.
+    /// this penalty, and the gradient with the level's.
     ///
     /// # Errors
     /// Cancelled or past the deadline; rows that cannot be read.
     pub fn through_levels(
         &self,
         l2: f64,
-        report: &mut dyn FnMut(f64, f64),
+        report: &mut dyn FnMut(f64, &[f64]),
         cancel: &Cancel,
     ) -> Result<Option<Reached>> {
         let levels = self.levels();
@@ -109,16 +109,17 @@ impl Problem<'_> {
                     &narrow
                 }
             };
-            let level = self.level(z, k, l2, cancel)?;
+            let level = self.level(z, k, cancel)?;
             w = if old == 0 { level.prior() } else { widened(&w, old, k) };
             memory = memory.turned(w.len(), |v| widened(v, old, k));
             (w, memory) = level.descend(w, memory, penalty(k), &mut way, cancel)?;
             old = k;
         }
         drop(z);
-        memory = memory.turned(self.classes * (self.columns + 1), |v| principal.outwards(v, self.columns));
+        let outwards = |v: &[f32]| principal.outwards(v, self.columns);
+        memory = memory.turned(self.classes * (self.columns + 1), outwards);
         let narrow: Vec<f32> = w.iter().map(|w| *w as f32).collect();
-        w = principal.outwards(&narrow, self.columns).into_iter().map(f64::from).collect();
+        w = outwards(&narrow).into_iter().map(f64::from).collect();
         self.hold(&mut w);
         let mut now = penalty(largest);
         while now > FALL * FALL * l2 {
@@ -133,16 +134,17 @@ impl Problem<'_> {
     fn levels(&self) -> Vec<usize> {
         let (rows, columns, classes) = (self.y.len(), self.columns, self.classes);
         let most = VALUES.max(rows * columns / LEAST_ROOM);
-        let pays = |k: usize| {
-            k as f64 / (2.0 * classes as f64) <= PASSES * (1.0 - k as f64 / columns as f64) && rows >= ROWS * classes
-        };
+        if rows < ROWS * classes {
+            return Vec::new();
+        }
+        let pays = |k: usize| k as f64 / (2.0 * classes as f64) <= PASSES * (1.0 - k as f64 / columns as f64);
         let all = std::iter::successors(Some(FEWEST), |k| Some(2 * k)).take_while(|k| 2 * k <= columns);
         all.filter(|&k| LEAST_PART * k >= columns && rows * k <= most && pays(k)).collect()
     }
 
     /// The rows within the directions; none where there is no memory for them.
     fn within(&self, principal: &Principal, cancel: &Cancel) -> Result<Option<Vec<f32>>> {
-        const ROWS: usize = 4096;
+        const BLOCK: usize = 4096;
         let (rows, columns, k) = (self.y.len(), self.columns, principal.curvature.len());
         let mut z = Vec::new();
         if z.try_reserve_exact(rows * k).is_err() {
@@ -155,8 +157,8 @@ impl Problem<'_> {
         let shift = |v: &[f32]| v.iter().zip(&self.mean).map(|(v, mean)| f64::from(*v) * mean).sum::<f64>() as f32;
         let shift: Vec<f32> = scaled.chunks_exact(columns).map(shift).collect();
         let mut scratch = Vec::new();
-        for (block, z) in z.chunks_mut(ROWS * k).enumerate() {
-            let first = block * ROWS;
+        for (block, z) in z.chunks_mut(BLOCK * k).enumerate() {
+            let first = block * BLOCK;
             let x = self.data().x;
             let x = x.block(first, first + z.len() / k, columns, &mut scratch)?;
             self.inside(|| project(x, columns, &scaled, z, k, self.parallel, cancel))?;
@@ -166,9 +168,8 @@ impl Problem<'_> {
     }
 
     /// The problem of these coordinates of the rows.
-    fn level<'z>(&'z self, z: &'z [f32], directions: usize, l2: f64, cancel: &Cancel) -> Result<Problem<'z>> {
+    fn level<'z>(&'z self, z: &'z [f32], directions: usize, cancel: &Cancel) -> Result<Problem<'z>> {
         let options = FitOptions {
-            l2,
             threads: if self.parallel { 0 } else { 1 },
             sample_weights: self.data().weights.map(<[f32]>::to_vec),
             intercept: self.fixed.clone().map_or(Intercept::Free, Intercept::Fixed),
@@ -211,11 +212,11 @@ impl Problem<'_> {
             if preconditioner.is_none() || way.due() {
                 preconditioner = self.as_seen(&at.w, l2, way, cancel)?;
                 if let Some(inverse) = &preconditioner {
-                    at.memory.rescale(&|v| self.held_narrow(inverse.apply_narrow(v)));
+                    at.memory.rescale(&|v| self.held(inverse.apply_narrow(v)));
                 }
             }
             let Some(inverse) = &preconditioner else { break };
-            let apply = |v: Vec<f32>| self.held_narrow(inverse.apply_narrow(v));
+            let apply = |v: Vec<f32>| self.held(inverse.apply_narrow(v));
             let direction = at.memory.direction(&at.gradient, &apply);
             let slope = dot(&direction, &at.gradient);
             let little = step >= STEPS.0 && -slope < LITTLE * at.objective;
@@ -223,7 +224,7 @@ impl Problem<'_> {
                 break;
             }
             way.since += 1;
-            way.passes(&at, l2, self.columns);
+            way.tell(&at, l2, self.columns);
         }
         Ok((at.w, at.memory))
     }

@@ -12,7 +12,8 @@
 //! is the residual before it.
 //!
 //! The first steps with many classes are those of [`crate::levels`], and far from the optimum gradients may lack what hardly
-//! counts; such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains nothing, they go on in float64.
+//! counts; such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains
+//! nothing, they go on in float64.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -149,12 +150,14 @@ impl Problem<'_> {
             w = Some(found);
         }
         let mut memory = Memory::new(size);
-        let mut report = |objective, gradient_norm| {
+        let mut tell = |iteration, objective, gradient: &[f64], gap| {
             if let Some(progress) = &mut progress {
+                let gradient_norm = dot(gradient, gradient).sqrt();
                 let seconds = began.elapsed().as_secs_f64();
-                progress(&Progress { iteration: 0, objective, gradient_norm, gap: f64::INFINITY, seconds });
+                progress(&Progress { iteration, objective, gradient_norm, gap, seconds });
             }
         };
+        let mut report = |objective, gradient: &[f64]| tell(0, objective, gradient, f64::INFINITY);
         if w.is_none()
             && let Some(reached) = self.through_levels(l2, &mut report, cancel)?
         {
@@ -188,12 +191,7 @@ impl Problem<'_> {
         let noise = noise * self.shares.iter().fold(0.0, |most, share| share.max(most)) / (self.y.len() as f64).sqrt();
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
-            if let Some(progress) = &mut progress {
-                let gradient_norm = dot(&state.gradient, &state.gradient).sqrt();
-                let (objective, gap) = (state.value.objective, state.gap());
-                let seconds = began.elapsed().as_secs_f64();
-                progress(&Progress { iteration: iterations, objective, gradient_norm, gap, seconds });
-            }
+            tell(iterations, state.value.objective, &state.gradient, state.gap());
             if l2 == 0.0 && state.value.separated {
                 return Err(Error::Separable { iterations });
             }
@@ -201,8 +199,7 @@ impl Problem<'_> {
             if converged || iterations >= options.max_iterations {
                 if pass.left_out() {
                     pass.leave_out(0.0);
-                    state.value = self.evaluate(&mut pass, false, &state.w, l2, &mut state.gradient, cancel)?;
-                    (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+                    self.go_whole(&mut state, &mut pass, l2, cancel)?;
                 }
                 break converged;
             }
@@ -245,7 +242,7 @@ impl Problem<'_> {
                 None => self.held(self.diagonal(v, l2)),
             };
             let narrow = |v: Vec<f32>| match &preconditioner {
-                Some(preconditioner) => self.held_narrow(preconditioner.apply_narrow(v)),
+                Some(preconditioner) => self.held(preconditioner.apply_narrow(v)),
                 None => v,
             };
             quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
@@ -282,8 +279,7 @@ impl Problem<'_> {
             far &= quick && -slope > FAR * state.value.objective;
             pass.leave_out(if far { self.negligible(spread) } else { 0.0 });
             if pass.left_out() && !far {
-                state.value = self.evaluate(&mut pass, false, &state.w, l2, &mut state.gradient, cancel)?;
-                (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+                self.go_whole(&mut state, &mut pass, l2, cancel)?;
                 continue;
             }
             // Without a penalty nothing is certified: what is left to gain is estimated.
@@ -380,6 +376,13 @@ impl Problem<'_> {
         let mut step = vec![0.0; state.w.len()];
         step.iter_mut().skip(self.columns).step_by(width).zip(&solved).for_each(|(s, v)| *s = -f64::from(*v) * largest);
         Ok(Some(step))
+    }
+
+    /// Value, gradient and bound of the same point again, of a pass that leaves nothing out.
+    fn go_whole(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
+        state.value = self.evaluate(pass, false, &state.w, l2, &mut state.gradient, cancel)?;
+        (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+        Ok(())
     }
 
     /// From here on in float64: value, gradient and bound of the same point again, and the rows that curve by `least`.

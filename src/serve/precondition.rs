@@ -616,7 +616,7 @@ impl Sample {
     /// Cancelled or past the deadline.
     pub fn of_classes(&self, w: &[f64], cancel: &Cancel) -> Result<Option<OfClasses>> {
         let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
-        let rows = self.rows.min((4 * classes).clamp(FEWEST_CONFUSED, ROWS));
+        let rows = self.rows.min(confused_rows(classes));
         let prior = w.chunks_exact(width).all(|w| w[..columns].iter().all(|w| *w == 0.0));
         let p = self.sample_probabilities(w, 0..if prior { 1 } else { rows }, cancel)?;
         let weighted = self.mean_weights(if prior { 1 } else { rows });
@@ -646,8 +646,7 @@ impl Sample {
     /// Cancelled or past the deadline.
     pub fn with_columns(&self, of_classes: Arc<OfClasses>, l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
         let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
-        let (c, k, n) =
-            (classes as f64, width as f64, self.rows.min((4 * classes).clamp(FEWEST_CONFUSED, ROWS)) as f64);
+        let (c, k, n) = (classes as f64, width as f64, self.rows.min(confused_rows(classes)) as f64);
         // Four times what it takes: steps around the old one are worth more than a new one until then.
         let work = 4.0 * (n * c * k + n * c * c / 2.0 + c.powi(3) + k.powi(3) / 6.0);
         let mut gram = self.gram.clone();
@@ -893,7 +892,7 @@ pub fn of_biases(
     cancel: &Cancel,
 ) -> Result<Option<Cholesky>> {
     let (columns, classes) = (data.columns, data.classes);
-    let picked = pick(data, (4 * classes).clamp(FEWEST_CONFUSED, ROWS));
+    let picked = pick(data, confused_rows(classes));
     let (mut x, mut scratch) = (Vec::with_capacity(picked.len() * columns), Vec::new());
     for &row in &picked {
         x.extend_from_slice(data.x.block(row, row + 1, columns, &mut scratch)?);
@@ -906,6 +905,11 @@ pub fn of_biases(
     }
     let weighted = shares(&picked.iter().map(|&row| weight(data.weights, row)).collect::<Vec<_>>());
     confusions(&p, &mean_of(&p, &weighted, classes), &weighted, 1e-4, parallel, cancel)
+}
+
+/// How many rows tell which classes are confused.
+fn confused_rows(classes: usize) -> usize {
+    (4 * classes).clamp(FEWEST_CONFUSED, ROWS)
 }
 
 /// Each row and its share of all weight.

@@ -212,17 +212,9 @@ impl<'a> Problem<'a> {
     }
 
     /// A direction without what must not move.
-    pub fn held(&self, mut v: Vec<f64>) -> Vec<f64> {
+    pub fn held<T: Copy + Default>(&self, mut v: Vec<T>) -> Vec<T> {
         if self.fixed.is_some() {
-            v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = 0.0);
-        }
-        v
-    }
-
-    /// As [`Problem::held`].
-    pub fn held_narrow(&self, mut v: Vec<f32>) -> Vec<f32> {
-        if self.fixed.is_some() {
-            v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = 0.0);
+            v.chunks_exact_mut(self.columns + 1).for_each(|v| v[self.columns] = T::default());
         }
         v
     }
@@ -378,10 +370,9 @@ impl<'a> Problem<'a> {
 
         for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
             let bias_gradient = if self.fixed.is_some() { 0.0 } else { sums.bias_gradient[c] };
-            let taken = if self.fixed.is_some() { 0.0 } else { sums.taken[c] };
             let raw = &sums.gradient[c * columns..];
             for k in 0..columns {
-                gradient[k] = (raw[k] - taken * self.mean[k]) * self.scale[k] / self.total;
+                gradient[k] = (raw[k] - sums.taken[c] * self.mean[k]) * self.scale[k] / self.total;
             }
             gradient[columns] = bias_gradient / self.total;
         }
