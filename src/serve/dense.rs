@@ -237,6 +237,15 @@ impl Cholesky {
         }
     }
 
+    /// The inverse of the matrix, times a factor.
+    pub fn inverse(&self, factor: f32, parallel: bool) -> Vec<f32> {
+        let size = self.inverse_diagonal.len();
+        let mut inverse = vec![0f32; size * size];
+        (0..size).for_each(|i| inverse[i * (size + 1)] = factor);
+        self.solve(&mut inverse, parallel);
+        inverse
+    }
+
     fn rescale(&self, v: &mut [f32]) {
         if let Some(scale) = &self.scale {
             v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));

@@ -327,7 +327,7 @@ impl Sample {
         }
         let spread = (1.0 - shares.iter().map(|s| s * s).sum::<f64>()) / (classes - 1) as f64;
         let Some(common) = self.common(spread as f32, l2, cancel)? else { return Ok(None) };
-        let mut within: Option<(Cholesky, f32)> = None;
+        let mut within: Option<(Cholesky, Rest)> = None;
         let mut work = 0.0;
         let no_bias = vec![0f64; classes];
         let mut evaluate = |w: &[f64], gradient: &mut [f64]| -> Result<f64> {
@@ -371,7 +371,7 @@ impl Sample {
                 let spread = self.spread(&p);
                 let Some(found) = self.hessian(&p, spread, l2, cancel)? else { break };
                 work = found.1;
-                within = Some((found.0, spread));
+                within = Some((found.0, self.rest_of(&p, spread, cancel)?));
                 (made, since) = (made + 1, 0);
                 continue;
             }
@@ -382,7 +382,7 @@ impl Sample {
         }
         let w = at.w;
         let preconditioner = match within {
-            Some((within, spread)) => self.both_levels(within, spread, work, l2, cancel)?,
+            Some((within, rest)) => self.both_levels(within, rest, work, l2, cancel)?,
             None => None,
         };
         let mut out = vec![0f32; classes * self.columns];
@@ -538,7 +538,8 @@ impl Sample {
         let spread = self.spread(&p);
         let Some((within, work)) = self.hessian(&p, spread, l2, cancel)? else { return Ok(None) };
         let work = work + (self.rows * columns * classes) as f64;
-        self.both_levels(within, spread, work, l2, cancel)
+        let rest = self.rest_of(&p, spread, cancel)?;
+        self.both_levels(within, rest, work, l2, cancel)
     }
 
     /// Mean over the sample's rows, and classes, of `p (1 - p)`.
@@ -548,16 +549,30 @@ impl Sample {
         (sum / self.total / self.classes as f64) as f32
     }
 
-    /// What is within the directions, and what is outside, of the given spread.
+    /// What is known of the classes outside the directions.
+    fn rest_of(&self, p: &[f32], spread: f32, cancel: &Cancel) -> Result<Rest> {
+        if self.basis.is_none() {
+            return Ok(Rest { spread, of_classes: Vec::new() });
+        }
+        let weighted = self.mean_weights(self.rows);
+        let mean = mean_of(p, &weighted, self.classes);
+        let spread = spread * self.classes as f32 / (self.classes - 1) as f32;
+        let factor = confusions(p, &mean, &weighted, 1.0, self.parallel, cancel)?;
+        let of_classes = factor.map_or_else(Vec::new, |factor| factor.inverse(2.0 * spread, self.parallel));
+        Ok(Rest { spread, of_classes })
+    }
+
+    /// What is within the directions, and what is outside.
     fn both_levels(
         &self,
         within: Cholesky,
-        spread: f32,
+        rest: Rest,
         mut work: f64,
         l2: f64,
         cancel: &Cancel,
     ) -> Result<Option<Preconditioner>> {
         let columns = self.columns;
+        let Rest { spread, of_classes } = rest;
         let mut tail = None;
         if !self.gram.is_empty() && columns <= TAIL_COLUMNS {
             work += (columns as f64).powi(3) / 6.0;
@@ -569,7 +584,7 @@ impl Sample {
         let inverse = match self.basis.clone() {
             None => Inverse::Whole(within),
             Some(_) if !scalar.is_finite() => return Ok(None),
-            Some(basis) => Inverse::Levels { basis, directions: self.directions, within, tail, scalar },
+            Some(basis) => Inverse::Levels { basis, directions: self.directions, within, tail, scalar, of_classes },
         };
         Ok(Some(self.preconditioner(inverse, work)))
     }
@@ -626,12 +641,7 @@ impl Sample {
             true => Confused::Alike(mean.iter().map(|p| 1.0 / (p * (1.0 - p))).collect()),
             false => match confusions(&p, &mean, &weighted, 0.5, self.parallel, cancel)? {
                 // Well-conditioned, and small: its inverse is as good as its factor, and a product with it takes less time.
-                Some(factor) => {
-                    let mut inverse = vec![0f32; classes * classes];
-                    (0..classes).for_each(|class| inverse[class * (classes + 1)] = 1.0);
-                    factor.solve(&mut inverse, self.parallel);
-                    Confused::Pairs(inverse)
-                }
+                Some(factor) => Confused::Pairs(factor.inverse(1.0, self.parallel)),
                 None => return Ok(None),
             },
         };
@@ -706,6 +716,13 @@ impl Sample {
     }
 }
 
+/// The classes outside the directions: their mean spread, and the inverse of how they are confused, over that; half way to where
+/// all are confused alike. Empty where there is none.
+struct Rest {
+    spread: f32,
+    of_classes: Vec<f32>,
+}
+
 /// Approximates the inverse Hessian.
 #[derive(Debug)]
 pub struct Preconditioner {
@@ -722,7 +739,14 @@ enum Inverse {
     /// Of all classes and columns.
     Whole(Cholesky),
     /// Of all classes within the directions `[directions, columns]`; outside, of the columns alone, or a number.
-    Levels { basis: Arc<Vec<f32>>, directions: usize, within: Cholesky, tail: Option<Cholesky>, scalar: f32 },
+    Levels {
+        basis: Arc<Vec<f32>>,
+        directions: usize,
+        within: Cholesky,
+        tail: Option<Cholesky>,
+        scalar: f32,
+        of_classes: Vec<f32>,
+    },
     /// Of the columns, and the classes' inverse, each as if it did not depend on the other.
     ClassesAndColumns(Arc<OfClasses>, Cholesky),
     /// Of the columns, for each class.
@@ -773,9 +797,9 @@ impl Preconditioner {
         sum_to_zero(&mut all, width);
         match &self.inverse {
             Inverse::Whole(whole) => whole.solve(&mut all, parallel),
-            Inverse::Levels { basis, directions, within, tail, scalar } => {
+            Inverse::Levels { basis, directions, within, tail, scalar, of_classes } => {
                 let tail = tail.as_ref();
-                all = self.two_levels(&all, basis, *directions, within, tail, *scalar);
+                all = self.two_levels(&all, basis, *directions, within, tail, *scalar, of_classes);
             }
             Inverse::ClassesAndColumns(of_classes, of_columns) => {
                 of_columns.solve(&mut all, parallel);
@@ -784,22 +808,7 @@ impl Preconditioner {
                         let rows = all.chunks_exact_mut(width).zip(each);
                         rows.for_each(|(row, factor)| row.iter_mut().for_each(|v| *v *= factor));
                     }
-                    Confused::Pairs(pairs) => {
-                        let mut out = vec![0f32; all.len()];
-                        let product = Product {
-                            a: pairs,
-                            a_steps: (classes, 1),
-                            b: &all,
-                            b_step: width,
-                            picked: None,
-                            depth: classes,
-                            factor: 1.0,
-                            shape: (classes, width),
-                            upper: false,
-                        };
-                        product.run(&mut out, width, parallel);
-                        all = out;
-                    }
+                    Confused::Pairs(pairs) => all = mixed(pairs, &all, classes, parallel),
                 }
             }
             Inverse::EachClass(each) => {
@@ -823,6 +832,7 @@ impl Preconditioner {
         within: &Cholesky,
         tail: Option<&Cholesky>,
         scalar: f32,
+        of_classes: &[f32],
     ) -> Vec<f32> {
         let Self { columns, classes, .. } = *self;
         let width = directions + 1;
@@ -836,6 +846,9 @@ impl Preconditioner {
             inside.push(v[columns]);
         }
         within.solve(&mut inside, false);
+        if !of_classes.is_empty() {
+            rest = mixed(of_classes, &rest, classes, self.parallel);
+        }
         match tail {
             Some(tail) => {
                 tail.solve(&mut rest, self.parallel);
@@ -857,6 +870,25 @@ impl Preconditioner {
         }
         out
     }
+}
+
+/// Rows of `v`, a class each, mixed by a symmetric matrix of classes.
+fn mixed(matrix: &[f32], v: &[f32], classes: usize, parallel: bool) -> Vec<f32> {
+    let width = v.len() / classes;
+    let mut out = vec![0f32; v.len()];
+    let product = Product {
+        a: matrix,
+        a_steps: (classes, 1),
+        b: v,
+        b_step: width,
+        picked: None,
+        depth: classes,
+        factor: 1.0,
+        shape: (classes, width),
+        upper: false,
+    };
+    product.run(&mut out, width, parallel);
+    out
 }
 
 /// The mean of `diag(p) - p p'`, `alike` of the way to where all classes are confused alike.
