@@ -325,7 +325,7 @@ fn inner4<S: Simd>(simd: S, rows: [&[f32]; 4], v: &[f32]) -> [f32; 4] {
     })
 }
 
-/// `sums += sum over entries of factor times row`, eight vectors of columns at a time.
+/// `sums += sum over entries of factor times row`, up to eight vectors of columns at a time.
 #[inline(always)]
 pub fn combine<S: Simd>(
     simd: S,
@@ -335,27 +335,42 @@ pub fn combine<S: Simd>(
     x: &Gathered,
     columns: usize,
 ) {
-    const K: usize = 8;
-    let width = K * S::F32_LANES;
     let mut k = 0;
-    while k + width <= columns {
-        let mut tile = [simd.splat_f32s(0.0); K];
-        for (&(row, _), &factor) in entries.iter().zip(factors) {
-            let factor = simd.splat_f32s(factor);
-            let row = S::as_simd_f32s(&x.row(row, columns)[k..k + width]).0.as_chunks::<K>().0[0];
-            for j in 0..K {
-                tile[j] = simd.mul_add_f32s(row[j], factor, tile[j]);
-            }
-        }
-        let out = S::as_mut_simd_f32s(&mut sums[k..k + width]).0;
-        for j in 0..K {
-            out[j] = simd.add_f32s(out[j], tile[j]);
-        }
-        k += width;
-    }
+    combine_vectors::<S, 8>(simd, sums, entries, factors, x, columns, &mut k);
+    combine_vectors::<S, 4>(simd, sums, entries, factors, x, columns, &mut k);
+    combine_vectors::<S, 1>(simd, sums, entries, factors, x, columns, &mut k);
     if k < columns {
         for (&(row, _), &factor) in entries.iter().zip(factors) {
             axpy(simd, &mut sums[k..], factor, &x.row(row, columns)[k..]);
         }
+    }
+}
+
+/// As [`combine`] from column `k` on, for as many times `K` vectors as there are; `k` is then behind them.
+#[inline(always)]
+fn combine_vectors<S: Simd, const K: usize>(
+    simd: S,
+    sums: &mut [f32],
+    entries: &[(u32, f32)],
+    factors: &[f32],
+    x: &Gathered,
+    columns: usize,
+    k: &mut usize,
+) {
+    let width = K * S::F32_LANES;
+    while *k + width <= columns {
+        let mut tile = [simd.splat_f32s(0.0); K];
+        for (&(row, _), &factor) in entries.iter().zip(factors) {
+            let factor = simd.splat_f32s(factor);
+            let row = S::as_simd_f32s(&x.row(row, columns)[*k..*k + width]).0.as_chunks::<K>().0[0];
+            for j in 0..K {
+                tile[j] = simd.mul_add_f32s(row[j], factor, tile[j]);
+            }
+        }
+        let out = S::as_mut_simd_f32s(&mut sums[*k..*k + width]).0;
+        for j in 0..K {
+            out[j] = simd.add_f32s(out[j], tile[j]);
+        }
+        *k += width;
     }
 }

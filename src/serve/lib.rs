@@ -7,6 +7,7 @@
 //! - [`cancel`]: stops any of it from another thread.
 
 mod atomic;
+mod bfloat;
 pub mod calibration;
 pub mod cancel;
 mod curvature;

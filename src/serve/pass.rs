@@ -13,6 +13,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::bfloat::{self, Bfloat};
 use crate::cancel::Cancel;
 use crate::curvature::Active;
 use crate::error::Result;
@@ -91,6 +92,7 @@ pub struct Pass {
     least: f32,
     cut: f32,
     left_out: bool,
+    bfloat: Option<Bfloat>,
 }
 
 /// What a part of the rows adds up to.
@@ -104,6 +106,7 @@ pub struct Part {
     pub scores: Vec<f32>,
     pub active: Active,
     pub sparse: Sparse,
+    pub halves: bfloat::Block,
     scratch: Vec<f32>,
 }
 
@@ -123,6 +126,7 @@ impl Pass {
             scores: vec![0.0; data.classes * BLOCK],
             active: Active::default(),
             sparse: Sparse::default(),
+            halves: bfloat::Block::default(),
             scratch: Vec::new(),
         };
         Self {
@@ -140,16 +144,18 @@ impl Pass {
             least: 1e-4,
             cut: 0.0,
             left_out: false,
+            bfloat: Bfloat::new(),
         }
     }
 
-    /// From now on residuals below this, times a row's weight, may be left out of the gradient where that saves most of the
-    /// backward product: for steps that are far from the optimum. Loss and bias gradient stay whole.
+    /// From now on, for steps that are far from the optimum: residuals below this, times a row's weight, may be left out of the
+    /// gradient where that saves most of the backward product, but not of the bias gradient; and products may be in
+    /// bfloat16 ([`crate::bfloat`]). Neither where the kernels are those of few classes.
     pub fn leave_out(&mut self, below: f32) {
         self.cut = below;
     }
 
-    /// Whether something may be missing in the last gradient.
+    /// Whether something may be missing in the last gradient, or it and the loss may be as coarse as bfloat16.
     pub fn left_out(&self) -> bool {
         self.left_out
     }
@@ -171,8 +177,9 @@ impl Pass {
     pub fn run(&mut self, data: &Data, weights: &[f32], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
         let lanes = self.arch.dispatch(Lanes).0;
         let wide = Packed::suits(bias);
+        let brief = self.bfloat.filter(|_| self.cut > 0.0 && lanes == bfloat::LANES);
         match wide {
-            true => self.packed_wide.fill(weights, data.columns, bias, lanes),
+            true => self.packed_wide.fill(weights, data.columns, bias, lanes, brief.is_some()),
             false => pack(weights, data.columns, &self.tiles, lanes, &mut self.packed),
         }
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
@@ -193,7 +200,17 @@ impl Pass {
                 let end = (start + BLOCK * 8).min(last);
                 let x = data.x.block(start, end, data.columns, &mut scratch)?;
                 match wide {
-                    true => arch.dispatch(WideBlocks { data, x, packed: packed_wide, tiles, start, least, cut, part }),
+                    true => arch.dispatch(WideBlocks {
+                        data,
+                        x,
+                        packed: packed_wide,
+                        tiles,
+                        start,
+                        least,
+                        cut,
+                        brief,
+                        part,
+                    }),
                     false => arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part }),
                 }
             }
@@ -865,6 +882,7 @@ mod tests {
         for weights in [None, Some(&weights[..])] {
             let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };
             let mut pass = Pass::new(&data, false);
+            pass.bfloat = None;
             let mut run = |below| {
                 pass.leave_out(below);
                 let sums = pass.run(&data, &w, &bias, &Cancel::new()).unwrap();
@@ -898,6 +916,43 @@ mod tests {
             // Half of the rows alone could leave out so much.
             assert!(missing > 1e-2 && missing < f64::from(CUT) * (rows / 2 * classes) as f64, "{missing}");
             assert_eq!(run(0.0).0, whole);
+        }
+    }
+
+    #[test]
+    fn far_from_the_optimum_nothing_but_residuals_is_rounded_of_what_bfloat16_can_hold() {
+        let mut state = 3u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            half::bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0).to_f32()
+        };
+        for (rows, columns, classes) in [(1, 1, 24), (129, 5, 101), (70, 130, 40), (333, 67, 24), (200, 320, 150)] {
+            let x: Vec<f32> = (0..rows * columns).map(|_| random()).collect();
+            let y: Vec<u32> = (0..rows).map(|i| (i * 7 % classes) as u32).collect();
+            let w: Vec<f32> = (0..classes * columns).map(|_| random()).collect();
+            let bias: Vec<f64> = (0..classes).map(|_| f64::from(random())).collect();
+            let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights: None };
+            let mut pass = Pass::new(&data, false);
+            let mut run = |below| {
+                pass.leave_out(below);
+                let sums = pass.run(&data, &w, &bias, &Cancel::new()).unwrap();
+                (sums.loss, sums.gradient.to_vec(), sums.bias_gradient.to_vec(), pass.left_out())
+            };
+            let (whole, rough) = (run(0.0), run(1e-30));
+            assert!(rough.3 && !whole.3);
+            let name = format!("{rows} {columns} {classes}");
+            assert!((rough.0 - whole.0).abs() <= 1e-5 * whole.0, "{name}: loss {} {}", rough.0, whole.0);
+            for (a, b) in rough.2.iter().zip(&whole.2) {
+                assert!((a - b).abs() < 3e-5 * (rows as f64).sqrt(), "{name}: bias gradient {a} {b}");
+            }
+            let mut differ = 0;
+            for (a, b) in rough.1.iter().zip(&whole.1) {
+                // Rounding is by at most 1/512, of residuals and values that are at most 1.
+                assert!((a - b).abs() < rows as f64 / 512.0 + 1e-4, "{name}: gradient {a} {b}");
+                differ += usize::from((a - b).abs() > 1e-5);
+            }
+            // That processors without bfloat16 are not what was tested here, and others are.
+            assert_eq!(differ > 0, Bfloat::new().is_some(), "{name}: {differ}");
         }
     }
 }

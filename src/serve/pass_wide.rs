@@ -12,6 +12,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::bfloat::{self, Bfloat};
 use crate::curvature::{Gathered, combine};
 use crate::pass::{Data, Part, TILE, backward, exp, tile_of, weight};
 
@@ -48,6 +49,8 @@ macro_rules! vectors_of {
 pub struct Packed {
     /// Per panel, per column, its classes' weights.
     weights: Vec<f32>,
+    /// Per panel, per pair of columns, the same as bfloat16, where that is enough.
+    brief: Vec<u32>,
     /// First class and vectors of each panel.
     panels: Vec<(usize, usize)>,
     /// `exp(bias - largest)` of every class, 0 where a class is padding; and what float32 left of it.
@@ -66,8 +69,8 @@ impl Packed {
         bias.len() >= CLASSES && ends.1 - ends.0 < BIAS_RANGE
     }
 
-    /// Takes in weights `[classes, columns]`; a vector of the machine has `lanes` numbers.
-    pub fn fill(&mut self, weights: &[f32], columns: usize, bias: &[f64], lanes: usize) {
+    /// Takes in weights `[classes, columns]`, if `brief` as bfloat16; a vector of the machine has `lanes` numbers.
+    pub fn fill(&mut self, weights: &[f32], columns: usize, bias: &[f64], lanes: usize, brief: bool) {
         let classes = bias.len();
         self.step = classes.next_multiple_of(LANES);
         let vectors = self.step / lanes;
@@ -75,13 +78,25 @@ impl Packed {
         let bound = |i: usize| vectors * i / count;
         self.panels.clear();
         self.panels.extend((0..count).map(|i| (bound(i) * lanes, bound(i + 1) - bound(i))));
+        let pairs = columns.div_ceil(2);
         self.weights.clear();
-        self.weights.resize(self.step * columns, 0.0);
+        self.weights.resize(if brief { 0 } else { self.step * columns }, 0.0);
+        self.brief.clear();
+        self.brief.resize(if brief { self.step * pairs } else { 0 }, 0);
         for &(first, vectors) in &self.panels {
             let width = vectors * lanes;
-            let panel = &mut self.weights[first * columns..(first + width) * columns];
-            for (c, row) in weights.chunks_exact(columns).enumerate().skip(first).take(width) {
-                row.iter().enumerate().for_each(|(k, &w)| panel[k * width + c - first] = w);
+            let rows = weights.chunks_exact(columns).skip(first).take(width).enumerate();
+            if brief {
+                let panel = &mut self.brief[first * pairs..(first + width) * pairs];
+                for (c, row) in rows {
+                    let pair = |w: &[f32]| bfloat::pair(w[0], w.get(1).copied().unwrap_or_default());
+                    row.chunks(2).enumerate().for_each(|(k, w)| panel[k * width + c] = pair(w));
+                }
+            } else {
+                let panel = &mut self.weights[first * columns..(first + width) * columns];
+                for (c, row) in rows {
+                    row.iter().enumerate().for_each(|(k, &w)| panel[k * width + c] = w);
+                }
             }
         }
         let largest = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -108,6 +123,8 @@ pub struct WideBlocks<'a> {
     pub least: f32,
     /// Residuals below this may be left out of the gradient.
     pub cut: f32,
+    /// Products are brief.
+    pub brief: Option<Bfloat>,
     pub part: &'a mut Part,
 }
 
@@ -116,7 +133,8 @@ impl WithSimd for WideBlocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, x: all, packed, tiles, start, least, cut, part } = self;
+        let Self { data, x: all, packed, tiles, start, least, cut, brief, part } = self;
+        let mut halves = std::mem::take(&mut part.halves);
         let mut sparse = std::mem::take(&mut part.sparse);
         let mut before = Vec::new();
         let (columns, step) = (data.columns, packed.step);
@@ -127,7 +145,16 @@ impl WithSimd for WideBlocks<'_> {
             let rows = x.len() / columns;
             let first = start + block * BLOCK;
             let scores = &mut part.scores[..rows * step];
+            if brief.is_some() {
+                halves.take_rows(x, columns);
+            }
+            let pairs = columns.div_ceil(2);
             for &(class, vectors) in &packed.panels {
+                if let Some(brief) = brief {
+                    let panel = &packed.brief[class * pairs..(class + vectors * bfloat::LANES) * pairs];
+                    brief.forward(&halves, vectors, panel, &mut scores[class..], step);
+                    continue;
+                }
                 let panel = &packed.weights[class * columns..(class + vectors * S::F32_LANES) * columns];
                 let scores = &mut scores[class..];
                 vectors_of!(S, vectors, forward(simd, x, columns, panel, scores, step));
@@ -154,13 +181,20 @@ impl WithSimd for WideBlocks<'_> {
                 let sums = part.bias_gradient.iter().zip(&before);
                 part.taken.iter_mut().zip(sums).for_each(|(taken, (now, before))| *taken += now - before);
             }
+            if brief.is_some() {
+                halves.take_residuals(x, columns, scores, step);
+            }
             for &(c0, c1) in tiles {
+                if let Some(brief) = brief {
+                    brief.backward(&halves, columns, (c0, c1), &mut part.gradient[c0 * columns..c1 * columns]);
+                    continue;
+                }
                 let (residuals, gradient) = (&scores[c0..], &mut part.gradient[c0 * columns..c1 * columns]);
                 tile_of!(S, c1 - c0, backward(simd, x, columns, |c, r| residuals[r * step + c], gradient, &[]));
             }
         }
         sparse.add_to(simd, all, columns, &mut part.gradient, &mut part.taken);
-        part.sparse = sparse;
+        (part.sparse, part.halves) = (sparse, halves);
     }
 }
 
@@ -191,17 +225,17 @@ impl Sparse {
         let before = self.found.len();
         let most = before + residuals.len() / FEW;
         for (row, residuals) in residuals.chunks_exact(step).enumerate() {
-            let cut = cut(row);
+            // Whatever the cut, 0 never counts.
+            let cut = cut(row).max(f32::MIN_POSITIVE);
             for (at, residuals) in residuals.as_chunks::<LANES>().0.iter().enumerate() {
-                let mut largest = 0f32;
-                residuals.iter().for_each(|r| largest = if r.abs() > largest { r.abs() } else { largest });
-                if largest < cut {
-                    continue;
+                let mut counts = 0u32;
+                for (lane, r) in residuals.iter().enumerate() {
+                    counts |= u32::from(r.abs() >= cut) << lane;
                 }
-                for (lane, &r) in residuals.iter().enumerate() {
-                    if r.abs() >= cut && r != 0.0 {
-                        self.found.push(((at * LANES + lane) as u32, (first + row) as u32, r));
-                    }
+                while counts != 0 {
+                    let lane = counts.trailing_zeros() as usize;
+                    self.found.push(((at * LANES + lane) as u32, (first + row) as u32, residuals[lane]));
+                    counts &= counts - 1;
                 }
             }
             if self.found.len() > most {

@@ -31,7 +31,7 @@ const ROWS: usize = 8192;
 const VALUES: usize = 32 << 20;
 /// Most steps towards the optimum within the directions.
 const START_PASSES: usize = 60;
-/// Most directions, and most unknowns (directions and bias, times classes) of the factored Hessian.
+/// Most directions, with the bias, and most unknowns (these times classes) of the factored Hessian.
 const DIRECTIONS: usize = 128;
 const UNKNOWNS: usize = 1300;
 /// Fewer rows are worth fewer unknowns, a third as many: a factor takes longer than their passes. So many at least.
@@ -584,7 +584,10 @@ impl Sample {
         let inverse = match self.basis.clone() {
             None => Inverse::Whole(within),
             Some(_) if !scalar.is_finite() => return Ok(None),
-            Some(basis) => Inverse::Levels { basis, directions: self.directions, within, tail, scalar, of_classes },
+            Some(basis) => {
+                let outside = Outside { of_classes, tail, scalar };
+                Inverse::Levels { basis, directions: self.directions, within, outside }
+            }
         };
         Ok(Some(self.preconditioner(inverse, work)))
     }
@@ -739,18 +742,19 @@ enum Inverse {
     /// Of all classes and columns.
     Whole(Cholesky),
     /// Of all classes within the directions `[directions, columns]`; outside, of the columns alone, or a number.
-    Levels {
-        basis: Arc<Vec<f32>>,
-        directions: usize,
-        within: Cholesky,
-        tail: Option<Cholesky>,
-        scalar: f32,
-        of_classes: Vec<f32>,
-    },
+    Levels { basis: Arc<Vec<f32>>, directions: usize, within: Cholesky, outside: Outside },
     /// Of the columns, and the classes' inverse, each as if it did not depend on the other.
     ClassesAndColumns(Arc<OfClasses>, Cholesky),
     /// Of the columns, for each class.
     EachClass(Vec<Cholesky>),
+}
+
+/// What is left outside the directions: the classes' matrix, if there is one, and the factor of the columns alone, or a number.
+#[derive(Debug)]
+struct Outside {
+    of_classes: Vec<f32>,
+    tail: Option<Cholesky>,
+    scalar: f32,
 }
 
 /// What classes have to do with each other, where columns do not matter.
@@ -797,9 +801,8 @@ impl Preconditioner {
         sum_to_zero(&mut all, width);
         match &self.inverse {
             Inverse::Whole(whole) => whole.solve(&mut all, parallel),
-            Inverse::Levels { basis, directions, within, tail, scalar, of_classes } => {
-                let tail = tail.as_ref();
-                all = self.two_levels(&all, basis, *directions, within, tail, *scalar, of_classes);
+            Inverse::Levels { basis, directions, within, outside } => {
+                all = self.two_levels(&all, basis, *directions, within, outside);
             }
             Inverse::ClassesAndColumns(of_classes, of_columns) => {
                 of_columns.solve(&mut all, parallel);
@@ -830,9 +833,7 @@ impl Preconditioner {
         basis: &[f32],
         directions: usize,
         within: &Cholesky,
-        tail: Option<&Cholesky>,
-        scalar: f32,
-        of_classes: &[f32],
+        outside: &Outside,
     ) -> Vec<f32> {
         let Self { columns, classes, .. } = *self;
         let width = directions + 1;
@@ -846,16 +847,16 @@ impl Preconditioner {
             inside.push(v[columns]);
         }
         within.solve(&mut inside, false);
-        if !of_classes.is_empty() {
-            rest = mixed(of_classes, &rest, classes, self.parallel);
+        if !outside.of_classes.is_empty() {
+            rest = mixed(&outside.of_classes, &rest, classes, self.parallel);
         }
-        match tail {
+        match &outside.tail {
             Some(tail) => {
                 tail.solve(&mut rest, self.parallel);
                 inner_products(&rest, basis, columns, &mut t);
             }
             None => {
-                rest.iter_mut().for_each(|v| *v *= scalar);
+                rest.iter_mut().for_each(|v| *v *= outside.scalar);
                 t.fill(0.0);
             }
         }
