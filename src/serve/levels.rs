@@ -31,10 +31,12 @@ const PASSES: f64 = 3.0;
 const VALUES: usize = 64 << 20;
 const LEAST_ROOM: usize = 8;
 /// By how much the penalty falls at once; the last time by as much again.
-const FALL: f64 = 10.0;
-/// A level ends when a step promises this little, relative to the objective, but not before the first number of steps, and at
-/// the second.
+const FALL: f64 = 30.0;
+/// A level ends when a step promises this little, relative to the objective, within directions and with all columns, but not
+/// before the first number of steps, and at the second. With all columns the penalty is far above the one asked for, and the
+/// next one changes the objective by more than a level of 5% could gain.
 const LITTLE: f64 = 1e-2;
+const LITTLE_OF_ALL: f64 = 1e-1;
 const STEPS: (usize, usize) = (2, 60);
 /// Steps after which it is looked anew what classes have to do with each other; after the next, twice as many.
 const AGE: usize = 3;
@@ -112,7 +114,7 @@ impl Problem<'_> {
             let level = self.level(z, k, cancel)?;
             w = if old == 0 { level.prior() } else { widened(&w, old, k) };
             memory = memory.turned(w.len(), |v| widened(v, old, k));
-            (w, memory) = level.descend(w, memory, penalty(k), &mut way, cancel)?;
+            (w, memory) = level.descend(w, memory, penalty(k), LITTLE, &mut way, cancel)?;
             old = k;
         }
         drop(z);
@@ -124,7 +126,7 @@ impl Problem<'_> {
         let mut now = penalty(largest);
         while now > FALL * FALL * l2 {
             now /= FALL;
-            (w, memory) = self.descend(w, memory, now, &mut way, cancel)?;
+            (w, memory) = self.descend(w, memory, now, LITTLE_OF_ALL, &mut way, cancel)?;
         }
         let preconditioner = self.as_seen(&w, l2, &mut way, cancel)?;
         Ok(Some(Reached { w, memory, preconditioner, age: way.rest() }))
@@ -190,12 +192,13 @@ impl Problem<'_> {
         Ok(self.inside(|| sample.with_columns(of_classes, l2, cancel))?.map(Arc::new))
     }
 
-    /// Steps with this penalty until one promises little.
+    /// Steps with this penalty until one promises little, relative to the objective.
     fn descend(
         &self,
         w: Vec<f64>,
         memory: Memory,
         l2: f64,
+        little: f64,
         way: &mut Way,
         cancel: &Cancel,
     ) -> Result<(Vec<f64>, Memory)> {
@@ -219,8 +222,8 @@ impl Problem<'_> {
             let apply = |v: Vec<f32>| self.held(inverse.apply_narrow(v));
             let direction = at.memory.direction(&at.gradient, &apply);
             let slope = dot(&direction, &at.gradient);
-            let little = step >= STEPS.0 && -slope < LITTLE * at.objective;
-            if little || slope.is_nan() || slope >= 0.0 || !at.step(&direction, slope, &apply, &mut evaluate)? {
+            let enough = step >= STEPS.0 && -slope < little * at.objective;
+            if enough || slope.is_nan() || slope >= 0.0 || !at.step(&direction, slope, &apply, &mut evaluate)? {
                 break;
             }
             way.since += 1;
