@@ -247,6 +247,23 @@ fn many_classes_reach_the_same_optimum_through_fewer_columns_and_with_any_number
 }
 
 #[test]
+fn a_fit_of_many_classes_that_is_stopped_on_the_way_reports_where_it_is() {
+    let (x, y) = steep();
+    for l2 in [1e-3, 1e-5] {
+        let whole = fit(x.view(), &y, 90, &quick(l2), &Cancel::new(), None).unwrap().2;
+        for max_iterations in [0, 1, 2, 4] {
+            let options = FitOptions { max_iterations, ..quick(l2) };
+            let (weights, bias, report) = fit(x.view(), &y, 90, &options, &Cancel::new(), None).unwrap();
+            let defined = objective(&x, &y, &weights, &bias, l2, &vec![1.0; 600]);
+            let name = format!("l2 {l2}, {max_iterations} steps: {report:?}, {defined}");
+            assert!(!report.converged && (report.objective - defined).abs() <= 1e-6 * defined, "{name}");
+            let bound = report.objective / (1.0 + report.gap.unwrap());
+            assert!(bound <= whole.objective * (1.0 + 1e-9), "{name}");
+        }
+    }
+}
+
+#[test]
 fn permuted_rows_and_classes_and_duplicated_rows_give_the_same_classifier() {
     let (x, y) = sample(120, 7, 3);
     let options = FitOptions { tolerance: 1e-9, ..quick(1e-2) };

@@ -204,6 +204,8 @@ impl Problem<'_> {
     ) -> Result<(Vec<f64>, Memory)> {
         let mut pass = Pass::new(&self.data(), self.parallel);
         pass.keep_from(f32::INFINITY);
+        // Until it is known what hardly counts.
+        pass.leave_out(f32::MIN_POSITIVE);
         let mut evaluate = |w: &[f64], gradient: &mut [f64]| {
             let value = self.evaluate(&mut pass, false, w, l2, gradient, cancel)?;
             pass.leave_out(self.negligible(value.spread));

@@ -12,7 +12,7 @@
 //! is the residual before it.
 //!
 //! The first steps with many classes are those of [`crate::levels`], and far from the optimum gradients may lack what hardly
-//! counts; such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains
+//! counts, and products may be in bfloat16 ([`crate::bfloat`]); such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains
 //! nothing, they go on in float64.
 
 use std::sync::Arc;
@@ -195,12 +195,18 @@ impl Problem<'_> {
             if l2 == 0.0 && state.value.separated {
                 return Err(Error::Separable { iterations });
             }
-            let converged = l2 > 0.0 && state.gap() <= options.tolerance;
-            if converged || iterations >= options.max_iterations {
-                if pass.left_out() {
-                    pass.leave_out(0.0);
-                    self.go_whole(&mut state, &mut pass, l2, cancel)?;
-                }
+            let ends = |state: &State| {
+                let converged = l2 > 0.0 && state.gap() <= options.tolerance;
+                (converged || iterations >= options.max_iterations).then_some(converged)
+            };
+            let mut end = ends(&state);
+            if end.is_some() && pass.left_out() {
+                far = false;
+                pass.leave_out(0.0);
+                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                end = ends(&state);
+            }
+            if let Some(converged) = end {
                 break converged;
             }
             if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
@@ -317,6 +323,13 @@ impl Problem<'_> {
                 let fitted = -slope * step * step / (2.0 * (next.objective - state.value.objective - slope * step));
                 step = if fitted.is_finite() { fitted.clamp(0.1 * step, 0.6 * step) } else { 0.1 * step };
             };
+            if next.is_none() && pass.left_out() {
+                // What was left out may be to blame.
+                far = false;
+                pass.leave_out(0.0);
+                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                continue;
+            }
             let Some(next) = next else {
                 // Not even the smallest step gains: the end of what these products can tell.
                 if state.exact {
@@ -343,7 +356,11 @@ impl Problem<'_> {
                 (_, true) => 3,
                 _ => 1,
             };
-            if stalled >= patience {
+            if stalled >= patience && pass.left_out() {
+                (stalled, far) = (0, false);
+                pass.leave_out(0.0);
+                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+            } else if stalled >= patience {
                 if state.exact {
                     break false;
                 }

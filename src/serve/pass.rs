@@ -837,8 +837,8 @@ mod tests {
             let w: Vec<f32> = (0..classes * columns).map(|_| random()).collect();
             let bias: Vec<f32> = (0..classes).map(|_| random()).collect();
             let weights: Vec<f32> = (0..rows).map(|_| random() + 1.0).collect();
-            // Many classes with biases far apart go the way of few.
-            let cases = [(None, 1.0), (Some(&weights[..]), 1.0), (None, 15.0), (None, 60.0)];
+            // Of many classes, biases far apart are in part added to scores, and very far apart they go the way of few.
+            let cases = [(None, 1.0), (Some(&weights[..]), 1.0), (None, 15.0), (None, 60.0), (None, 1e6)];
             for (weights, far) in cases {
                 let b: Vec<f32> = bias.iter().map(|b| far * b).collect();
                 let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };

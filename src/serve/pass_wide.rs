@@ -5,10 +5,12 @@
 //! vector is many classes of one row throughout, and nothing is summed across.
 //!
 //! The bias enters as a factor, `exp(score + bias) = exp(score) exp(bias)`, in two float32 numbers: its digits are not
-//! swallowed by the score's, as in a float32 sum, and no float64 is needed.
+//! swallowed by the score's, as in a float32 sum, and no float64 is needed. Where biases are far apart, their whole parts are added
+//! to the scores, which cancel them for the most part, and what is left is the factor.
 //!
 //! Far from the optimum the residuals that hardly count may be left out ([`crate::pass::Pass::leave_out`]): where a block has few
-//! others, these are sorted by class and multiplied one by one ([`Sparse`]).
+//! others, these are sorted by class and multiplied one by one ([`Sparse`]). What is multiplied is then bfloat16, where the
+//! processor can ([`crate::bfloat`]).
 
 use pulp::{Simd, WithSimd};
 
@@ -26,8 +28,10 @@ const LANES: usize = 16;
 const CLASSES: usize = 24;
 /// Where at most this part of a block's residuals count, each is worth more than its share of the backward product.
 const FEW: usize = 5;
-/// Farthest apart that biases may be, so that their factors keep clear of float32's ends.
+/// Farthest apart that biases may be as factors, which must keep clear of float32's ends; and at all, so that whole numbers of
+/// their size can be told apart.
 const BIAS_RANGE: f64 = 40.0;
+const WHOLE_RANGE: f64 = 1e6;
 
 /// Calls a product for a number of vectors, with as many rows at a time as registers hold.
 macro_rules! vectors_of {
@@ -53,10 +57,12 @@ pub struct Packed {
     brief: Vec<u32>,
     /// First class and vectors of each panel.
     panels: Vec<(usize, usize)>,
-    /// `exp(bias - largest)` of every class, 0 where a class is padding; and what float32 left of it.
+    /// What is added to the scores of every class; empty where that is nothing.
+    whole: Vec<f32>,
+    /// The exponential of what the bias is more than that, 0 where a class is padding; and what float32 left of it.
     factors: Vec<f32>,
     remainders: Vec<f32>,
-    /// Bias minus the largest.
+    /// Bias minus the largest, and minus what is added to scores.
     bias: Vec<f64>,
     /// Classes with their padding.
     step: usize,
@@ -65,8 +71,7 @@ pub struct Packed {
 impl Packed {
     /// Whether rows of these classes should go through here.
     pub fn suits(bias: &[f64]) -> bool {
-        let ends = bias.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &b| (low.min(b), high.max(b)));
-        bias.len() >= CLASSES && ends.1 - ends.0 < BIAS_RANGE
+        bias.len() >= CLASSES && range(bias) < WHOLE_RANGE
     }
 
     /// Takes in weights `[classes, columns]`, if `brief` as bfloat16; a vector of the machine has `lanes` numbers.
@@ -102,6 +107,12 @@ impl Packed {
         let largest = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.bias.clear();
         self.bias.extend(bias.iter().map(|b| b - largest));
+        self.whole.clear();
+        if range(bias) >= BIAS_RANGE {
+            self.whole.extend(self.bias.iter().map(|b| b.round() as f32));
+            self.whole.resize(self.step, 0.0);
+            self.bias.iter_mut().for_each(|b| *b -= b.round());
+        }
         self.factors.clear();
         self.factors.extend(self.bias.iter().map(|b| b.exp() as f32));
         self.remainders.clear();
@@ -110,6 +121,12 @@ impl Packed {
         self.factors.resize(self.step, 0.0);
         self.remainders.resize(self.step, 0.0);
     }
+}
+
+/// How far apart biases are.
+fn range(bias: &[f64]) -> f64 {
+    let ends = bias.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &b| (low.min(b), high.max(b)));
+    ends.1 - ends.0
 }
 
 /// Rows from `start` on, of one part.
@@ -164,7 +181,7 @@ impl WithSimd for WideBlocks<'_> {
             }
             for (row, scores) in (first..).zip(scores.chunks_exact_mut(step)) {
                 let (label, weight) = (data.y[row] as usize, weight(data.weights, row));
-                let (loss, others) = softmax(scores, packed, label, weight);
+                let (loss, others) = softmax(simd, scores, packed, label, weight);
                 part.loss += f64::from(weight) * loss;
                 part.separated &= others < 0.5;
                 let all = scores[..data.classes].iter().copied();
@@ -316,7 +333,8 @@ fn forward<S: Simd, const M: usize, const V: usize>(
 /// The own class's term is kept out of the sum: losses and shares far below float32's resolution around 1 keep their
 /// digits.
 #[inline(always)]
-fn softmax(scores: &mut [f32], packed: &Packed, label: usize, weight: f32) -> (f64, f32) {
+fn softmax<S: Simd>(simd: S, scores: &mut [f32], packed: &Packed, label: usize, weight: f32) -> (f64, f32) {
+    scores.iter_mut().zip(&packed.whole).for_each(|(score, whole)| *score += whole);
     let own_score = scores[label];
     let mut largest = [f32::NEG_INFINITY; LANES];
     let classes = packed.bias.len();
@@ -334,16 +352,14 @@ fn softmax(scores: &mut [f32], packed: &Packed, label: usize, weight: f32) -> (f
     let own = term(own_score, packed.factors[label], packed.remainders[label]);
     // Its exponential is then the least there is.
     scores[label] = f32::NEG_INFINITY;
-    let mut sums = [0f32; LANES];
     let factors = packed.factors.as_chunks::<LANES>().0.iter().zip(packed.remainders.as_chunks::<LANES>().0);
     for (scores, (factors, remainders)) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(factors) {
         for l in 0..LANES {
             // Padding has score 0, which may be above all others.
             scores[l] = term(scores[l].min(largest), factors[l], remainders[l]);
-            sums[l] += scores[l];
         }
     }
-    let others: f32 = sums.iter().sum();
+    let others = sum(simd, scores);
     let total = own + others;
     let loss = match others < own {
         true => f64::from(others / own).ln_1p(),
@@ -354,4 +370,18 @@ fn softmax(scores: &mut [f32], packed: &Packed, label: usize, weight: f32) -> (f
     scores.iter_mut().for_each(|score| *score *= scale);
     scores[label] = -share * weight;
     (loss, share)
+}
+
+/// The sum of whole vectors.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, v: &[f32]) -> f32 {
+    let (fours, rest) = S::as_simd_f32s(v).0.as_chunks::<4>();
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for v in fours {
+        for i in 0..4 {
+            sums[i] = simd.add_f32s(sums[i], v[i]);
+        }
+    }
+    rest.iter().for_each(|v| sums[0] = simd.add_f32s(sums[0], *v));
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])))
 }

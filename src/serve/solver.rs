@@ -89,7 +89,7 @@ impl Default for FitOptions {
 pub struct Progress {
     /// Iterations done.
     pub iteration: usize,
-    /// Value of the objective.
+    /// Value of the objective; with many classes, far from the optimum, to three digits or so.
     pub objective: f64,
     /// Euclidean norm of its gradient (centred columns).
     pub gradient_norm: f64,
