@@ -118,6 +118,10 @@ fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
             for (p, left) in left.chunks_exact_mut(M).enumerate() {
                 let (p, factor) = at(p0 + p);
                 let start = p * p_step + (first + tile * M) * i_step;
+                if i_step == 1 && height == M {
+                    left.iter_mut().zip(&product.a[start..start + M]).for_each(|(left, a)| *left = factor * a);
+                    continue;
+                }
                 for (i, left) in left.iter_mut().enumerate() {
                     *left = if i < height { factor * product.a[start + i * i_step] } else { 0.0 };
                 }

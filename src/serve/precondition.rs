@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
-use crate::dense::{Cholesky, Product, add_combinations, add_multiple, inner_products, orthonormalise};
+use crate::dense::{Cholesky, Product, add_combinations, add_multiple, inner_product, inner_products, orthonormalise};
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::pass::{Data, Pass, project, weight};
@@ -48,6 +48,8 @@ const TAIL_COLUMNS: usize = 2560;
 const TAIL_PASSES: usize = 8;
 /// Most values of the products of all pairs of directions, where a Hessian is made from them.
 const PRODUCT_VALUES: usize = 8 << 20;
+/// Of so many rows at once.
+const AT_ONCE: usize = 128;
 /// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
 const PAIR: f32 = 1e-3;
 
@@ -279,9 +281,9 @@ impl Sample {
         product.add_to(&mut basis, columns, self.parallel, cancel)?;
         orthonormalise(&mut basis, columns);
         self.project(&basis, cancel)?;
-        let squares = |row: &[f32]| f64::from(row.iter().map(|v| v * v).sum::<f32>());
         let mean = |rows: &[f32], width: usize, used: usize| -> f64 {
-            rows.chunks_exact(width).zip(&weighted).map(|(row, w)| f64::from(w.1) * squares(&row[..used])).sum()
+            let square = |row: &[f32]| inner_product(&row[..used], &row[..used]);
+            rows.chunks_exact(width).zip(&weighted).map(|(row, w)| f64::from(w.1) * square(row)).sum()
         };
         let outside = mean(&self.x, columns, columns) - mean(&self.z, k + 1, k);
         self.rest = (outside / (columns - k) as f64).max(0.0) as f32;
@@ -455,28 +457,33 @@ impl Sample {
             }
         } else if levels && rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
             // All pairs count in most rows: one product of the rows' pairs of directions and their pairs of classes.
-            let mut of_directions = Vec::with_capacity(rows * triangle);
-            for z in self.z.chunks_exact(width) {
-                (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
-            }
             let mut of_classes = Vec::with_capacity(rows * pairs);
             for (p, &weight) in p.chunks_exact(classes).zip(&self.weights) {
                 let weight = (f64::from(weight) / total) as f32;
                 (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
             }
             let mut found = vec![0f32; triangle * pairs];
-            let product = Product {
-                a: &of_directions,
-                a_steps: (triangle, 1),
-                b: &of_classes,
-                b_step: pairs,
-                picked: None,
-                depth: rows,
-                factor: 1.0,
-                shape: (triangle, pairs),
-                upper: false,
-            };
-            product.add_to(&mut found, pairs, self.parallel, cancel)?;
+            // Some rows at a time: all of them take more memory than the rows themselves.
+            let mut of_directions = Vec::new();
+            let parts = self.z.chunks(AT_ONCE * width).zip(of_classes.chunks(AT_ONCE * pairs));
+            for (z, of_classes) in parts {
+                of_directions.clear();
+                for z in z.chunks_exact(width) {
+                    (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
+                }
+                let product = Product {
+                    a: &of_directions,
+                    a_steps: (triangle, 1),
+                    b: of_classes,
+                    b_step: pairs,
+                    picked: None,
+                    depth: z.len() / width,
+                    factor: 1.0,
+                    shape: (triangle, pairs),
+                    upper: false,
+                };
+                product.add_to(&mut found, pairs, self.parallel, cancel)?;
+            }
             work += together;
             let start = |i: usize| i * width - i * (i + 1) / 2;
             let mut pair = 0;
