@@ -8,6 +8,7 @@
 
 mod atomic;
 mod bfloat;
+mod biases;
 pub mod calibration;
 pub mod cancel;
 mod curvature;

@@ -40,6 +40,9 @@ const AGE: usize = 3;
 const WATCHED: usize = 15;
 const SMALLER: f64 = 0.7;
 const LOWER: f64 = 1e-4;
+/// How many times what is asked for the weights' part of the gap may be, after a step like the last, for a pass to put biases
+/// right.
+const RIGHT: f64 = 3.0;
 /// Steps of the bias alone between two of all parameters.
 const TOTALS_TRIES: usize = 4;
 /// Tries to find a step that lowers the objective.
@@ -133,6 +136,9 @@ impl Problem<'_> {
         let l2 = self.penalty(options.l2);
         let size = self.classes * (self.columns + 1);
         let mut pass = Pass::new(&self.data(), self.parallel);
+        if l2 > 0.0 {
+            self.may_right(&mut pass);
+        }
         let (mut preconditioner, mut made_for) =
             kept.take(self, l2).map_or((None, l2), |(found, l2)| (Some(found), l2));
         let mut age = AGE;
@@ -172,8 +178,8 @@ impl Problem<'_> {
                 self.at_prior(l2, &mut gradient)
             }
             w => {
-                let w = w.unwrap_or_else(|| self.prior());
-                let value = self.evaluate(&mut pass, false, &w, l2, &mut gradient, cancel)?;
+                let mut w = w.unwrap_or_else(|| self.prior());
+                let value = self.evaluate_near(&mut pass, false, &mut w, l2, &mut gradient, cancel)?;
                 (w, value)
             }
         };
@@ -189,6 +195,7 @@ impl Problem<'_> {
         // more than the usual tolerance.
         let noise = if options.tolerance < 1e-7 { f64::INFINITY } else { 1e-7 };
         let noise = noise * self.shares.iter().fold(0.0, |most, share| share.max(most)) / (self.y.len() as f64).sqrt();
+        let (mut right, mut fell) = (false, 1e-3);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let converged = loop {
             tell(iterations, state.value.objective, &state.gradient, state.gap());
@@ -211,9 +218,12 @@ impl Problem<'_> {
             }
             if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
                 totals.tries += 1;
-                if let Some(mut biases) = self.right_totals(&state, cancel)? {
+                let step =
+                    if !state.exact && pass.right(true) { None } else { Some(self.right_totals(&state, cancel)?) };
+                if let Some(mut biases) = step.unwrap_or_else(|| Some(vec![0.0; size])) {
                     biases.iter_mut().zip(&state.w).for_each(|(bias, w)| *bias += w);
-                    let next = self.evaluate(&mut pass, state.exact, &biases, l2, &mut next_gradient, cancel)?;
+                    let next =
+                        self.evaluate_near(&mut pass, state.exact, &mut biases, l2, &mut next_gradient, cancel)?;
                     (state.passes, iterations) = (state.passes + 1, iterations + 1);
                     state.bound = state.bound.max(next.bound);
                     if next.bias_gradient < 0.5 * state.value.bias_gradient {
@@ -255,7 +265,8 @@ impl Problem<'_> {
             if !quick && !listed {
                 pass.keep_from(self.least(coarse, spread));
                 listed = true;
-                state.value = self.evaluate(&mut pass, state.exact, &state.w, l2, &mut state.gradient, cancel)?;
+                state.value =
+                    self.evaluate_near(&mut pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
                 state.passes += 1;
             }
             let found = if quick {
@@ -301,11 +312,15 @@ impl Problem<'_> {
                     continue;
                 }
             }
+            // Once the next step may be the last, and from then on: steps learn from those before.
+            let of_weights = state.value.norm * state.value.norm / (2.0 * l2);
+            right |= of_weights * fell < RIGHT * options.tolerance * state.value.objective;
+            pass.right(right);
             let slack = if state.exact { 1e-14 } else { 2e-8 } * state.value.objective.abs();
             let (mut step, mut tries) = (1.0, 0);
             let next = loop {
                 next_w.iter_mut().zip(&state.w).zip(&found.direction).for_each(|((next, w), d)| *next = w + step * d);
-                let next = self.evaluate(&mut pass, state.exact, &next_w, l2, &mut next_gradient, cancel)?;
+                let next = self.evaluate_near(&mut pass, state.exact, &mut next_w, l2, &mut next_gradient, cancel)?;
                 state.passes += 1;
                 tries += 1;
                 state.bound = state.bound.max(next.bound);
@@ -341,10 +356,12 @@ impl Problem<'_> {
             };
             iterations += 1;
             totals.stepped();
+            fell = (next.norm / state.value.norm).powi(2);
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
             let gains = next.objective < state.value.objective - finer
                 || next.norm < if quick { 0.9 } else { 0.7 } * state.value.norm;
-            if quick {
+            // After the last step nothing is to be learnt from it.
+            if quick && state.bound.max(0.0) * (1.0 + options.tolerance) < next.objective {
                 memory.keep((&state.w, &state.gradient), (&next_w, &next_gradient), &narrow);
             }
             std::mem::swap(&mut state.w, &mut next_w);
@@ -397,7 +414,7 @@ impl Problem<'_> {
 
     /// Value, gradient and bound of the same point again, of a pass that leaves nothing out.
     fn go_whole(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
-        state.value = self.evaluate(pass, false, &state.w, l2, &mut state.gradient, cancel)?;
+        state.value = self.evaluate_near(pass, false, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
         Ok(())
     }
@@ -406,7 +423,7 @@ impl Problem<'_> {
     fn go_exact(&self, state: &mut State, pass: &mut Pass, least: f32, l2: f64, cancel: &Cancel) -> Result<()> {
         pass.keep_from(least);
         state.exact = true;
-        state.value = self.evaluate(pass, true, &state.w, l2, &mut state.gradient, cancel)?;
+        state.value = self.evaluate_near(pass, true, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.value.bound, state.passes + 1);
         Ok(())
     }

@@ -14,6 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::bfloat::{self, Bfloat};
+use crate::biases::Biases;
 use crate::cancel::Cancel;
 use crate::curvature::Active;
 use crate::error::Result;
@@ -21,7 +22,7 @@ use crate::pass_wide::{Packed, Sparse, WideBlocks};
 use crate::rows::Rows;
 
 /// Rows per block: 32 rows of 2,048 columns are 256 KiB.
-const BLOCK: usize = 32;
+pub const BLOCK: usize = 32;
 /// Most classes that one kernel call handles: 6 classes by 4 rows are 24 of AVX-512's 32 registers.
 pub const TILE: usize = 6;
 /// Most parts that rows are cut into, and the memory that their gradients may take together.
@@ -72,6 +73,8 @@ pub struct Sums<'b> {
     pub bias_gradient: &'b [f64],
     /// As `bias_gradient`, of the residuals alone that `gradient` has: see [`Pass::leave_out`].
     pub taken: &'b [f64],
+    /// `[classes]`: where the pass was, see [`Pass::right`].
+    pub bias: &'b [f64],
     /// Whether every row's class scores strictly above all others.
     pub separated: bool,
 }
@@ -86,6 +89,9 @@ pub struct Pass {
     gradient: Vec<f64>,
     bias_gradient: Vec<f64>,
     taken: Vec<f64>,
+    bias: Vec<f64>,
+    biases: Option<Biases>,
+    right: bool,
     rows_per_part: usize,
     parallel: bool,
     tiles: Vec<(usize, usize)>,
@@ -104,6 +110,8 @@ pub struct Part {
     pub separated: bool,
     /// Of one block of rows.
     pub scores: Vec<f32>,
+    /// Of all its blocks, where they are kept for a moment.
+    all_scores: Vec<f32>,
     pub active: Active,
     pub sparse: Sparse,
     pub halves: bfloat::Block,
@@ -124,6 +132,7 @@ impl Pass {
             loss: 0.0,
             separated: true,
             scores: vec![0.0; data.classes * BLOCK],
+            all_scores: Vec::new(),
             active: Active::default(),
             sparse: Sparse::default(),
             halves: bfloat::Block::default(),
@@ -138,6 +147,9 @@ impl Pass {
             gradient: vec![0.0; size],
             bias_gradient: vec![0.0; data.classes],
             taken: vec![0.0; data.classes],
+            bias: Vec::new(),
+            biases: None,
+            right: false,
             rows_per_part,
             parallel,
             tiles: tiles_of(data.classes),
@@ -153,6 +165,18 @@ impl Pass {
     /// bfloat16 ([`crate::bfloat`]). Neither where the kernels are those of few classes.
     pub fn leave_out(&mut self, below: f32) {
         self.cut = below;
+    }
+
+    /// Lets passes in float32 over few classes move the bias to where the classes' totals are these, if they are near
+    /// ([`Pass::right`]). Scores of all rows are held for it, and rows are read twice.
+    pub fn may_right(&mut self, totals: Vec<f64>) {
+        self.biases = Some(Biases::new(totals));
+    }
+
+    /// From now on the bias is moved, if it may be, or it is not. Whether it is.
+    pub fn right(&mut self, right: bool) -> bool {
+        self.right = right && self.biases.is_some();
+        self.right
     }
 
     /// Whether something may be missing in the last gradient, or it and the loss may be as coarse as bfloat16.
@@ -184,6 +208,32 @@ impl Pass {
         }
         let (arch, rows_per_part, packed, tiles) = (self.arch, self.rows_per_part, &self.packed[..], &self.tiles[..]);
         let packed_wide = &self.packed_wide;
+        self.bias.clear();
+        self.bias.extend_from_slice(bias);
+        let known = !wide && self.right;
+        if let Some(biases) = self.biases.as_mut().filter(|_| known) {
+            let work = |(index, part): (usize, &mut Part)| {
+                let first = index * rows_per_part;
+                let last = (first + rows_per_part).min(data.y.len());
+                part.all_scores.resize(rows_per_part * bias.len(), 0.0);
+                let chunks = part.all_scores.chunks_mut(BLOCK * 8 * bias.len());
+                for (start, scores) in (first..last).step_by(BLOCK * 8).zip(chunks) {
+                    cancel.check()?;
+                    let end = (start + BLOCK * 8).min(last);
+                    let x = data.x.block(start, end, data.columns, &mut part.scratch)?;
+                    arch.dispatch(Scores { x, columns: data.columns, packed, tiles, scores });
+                }
+                Ok(())
+            };
+            if self.parallel {
+                self.parts.par_iter_mut().enumerate().map(work).collect::<Result<()>>()?;
+            } else {
+                self.parts.iter_mut().enumerate().try_for_each(work)?;
+            }
+            let scores = self.parts.iter().flat_map(|part| part.all_scores.chunks_exact(BLOCK * bias.len()));
+            biases.right(scores, data, &mut self.bias, cancel)?;
+        }
+        let bias = &self.bias[..];
         let (least, cut) = (self.least, self.cut);
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
@@ -211,7 +261,10 @@ impl Pass {
                         brief,
                         part,
                     }),
-                    false => arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, part }),
+                    false => {
+                        let known = known.then_some(start - first);
+                        arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, known, part });
+                    }
                 }
             }
             part.scratch = scratch;
@@ -239,7 +292,7 @@ impl Pass {
             taken = &self.taken;
         }
         let (gradient, bias_gradient) = (&self.gradient, &self.bias_gradient);
-        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken, separated: sums.1 })
+        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken, bias, separated: sums.1 })
     }
 }
 
@@ -250,6 +303,8 @@ impl Pass {
     /// As [`Pass::run`].
     pub fn run_exactly(&mut self, data: &Data, weights: &[f64], bias: &[f64], cancel: &Cancel) -> Result<Sums<'_>> {
         self.left_out = false;
+        self.bias.clear();
+        self.bias.extend_from_slice(bias);
         let (arch, rows) = (self.arch, data.y.len());
         let (rows_per_part, least, size) = (self.rows_per_part, self.least, self.gradient.len());
         pack(weights, data.columns, &self.tiles, arch.dispatch(Lanes).1, &mut self.packed_exactly);
@@ -288,7 +343,8 @@ impl Pass {
             }
         }
         let (gradient, bias_gradient) = (&self.gradient, &self.bias_gradient);
-        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken: bias_gradient, separated: sums.1 })
+        let bias = &self.bias[..];
+        Ok(Sums { loss: sums.0, gradient, bias_gradient, taken: bias_gradient, bias, separated: sums.1 })
     }
 }
 
@@ -470,6 +526,33 @@ impl WithSimd for Lanes {
     }
 }
 
+/// Scores of some rows, block after block, without the bias.
+struct Scores<'a> {
+    x: &'a [f32],
+    columns: usize,
+    packed: &'a [f32],
+    tiles: &'a [(usize, usize)],
+    scores: &'a mut [f32],
+}
+
+impl WithSimd for Scores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, columns, packed, tiles, scores } = self;
+        let padded = columns.next_multiple_of(S::F32_LANES);
+        let classes = tiles.last().map_or(0, |tile| tile.1);
+        for (x, scores) in x.chunks(BLOCK * columns).zip(scores.chunks_exact_mut(BLOCK * classes)) {
+            for &(c0, c1) in tiles {
+                let scores = &mut scores[c0 * BLOCK..c1 * BLOCK];
+                let packed = &packed[c0 * padded..c1 * padded];
+                tile_of!(S, c1 - c0, forward(simd, x, columns, packed, scores));
+            }
+        }
+    }
+}
+
 /// Rows `start..end` of one part.
 struct Blocks<'a> {
     data: &'a Data<'a>,
@@ -480,6 +563,8 @@ struct Blocks<'a> {
     start: usize,
     end: usize,
     least: f32,
+    /// How far behind the part's first row the first of these is, where the part's scores are there already.
+    known: Option<usize>,
     part: &'a mut Part,
 }
 
@@ -488,42 +573,46 @@ impl WithSimd for Blocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, packed, tiles, bias, least, part, .. } = self;
+        let Self { data, packed, tiles, bias, least, part, known, .. } = self;
         let columns = data.columns;
-        let padded = columns.next_multiple_of(S::F32_LANES);
+        let of_block = BLOCK * data.classes;
+        let mut all = std::mem::take(if known.is_some() { &mut part.all_scores } else { &mut part.scores });
         for first in (self.start..self.end).step_by(BLOCK) {
             let last = (first + BLOCK).min(self.end);
             let x = &self.x[(first - self.start) * columns..(last - self.start) * columns];
-            for &(c0, c1) in tiles {
-                let scores = &mut part.scores[c0 * BLOCK..c1 * BLOCK];
-                let packed = &packed[c0 * padded..c1 * padded];
-                tile_of!(S, c1 - c0, forward(simd, x, columns, packed, scores));
+            let scores = match known {
+                Some(behind) => &mut all[(behind + first - self.start) * data.classes..][..of_block],
+                None => &mut all[..],
+            };
+            if known.is_none() {
+                Scores { x, columns, packed, tiles, scores: &mut *scores }.with_simd(simd);
             }
             softmax(
-                &mut part.scores,
+                scores,
                 bias,
                 &data.y[first..last],
                 data.weights.map(|w| &w[first..last]),
                 &mut part.loss,
                 &mut part.separated,
             );
-            let residuals = part.scores.as_chunks::<BLOCK>().0;
+            let residuals = scores.as_chunks::<BLOCK>().0;
             for row in first..last {
                 let (label, r) = (data.y[row] as usize, row - first);
                 let (own, all) = (residuals[label][r], residuals.iter().map(|residuals| residuals[r]));
                 part.active.note(row, weight(data.weights, row), label, own, least, all);
             }
-            for (sum, residuals) in part.bias_gradient.iter_mut().zip(part.scores.chunks_exact(BLOCK)) {
+            for (sum, residuals) in part.bias_gradient.iter_mut().zip(scores.chunks_exact(BLOCK)) {
                 *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();
             }
             let mut next = &self.x[(last - self.start) * columns..];
             for &(c0, c1) in tiles {
-                let residuals = part.scores[c0 * BLOCK..c1 * BLOCK].as_chunks::<BLOCK>().0;
+                let residuals = &residuals[c0..c1];
                 let gradient = &mut part.gradient[c0 * columns..c1 * columns];
                 tile_of!(S, c1 - c0, backward(simd, x, columns, |c, r| residuals[c][r], gradient, next));
                 next = &[];
             }
         }
+        *(if known.is_some() { &mut part.all_scores } else { &mut part.scores }) = all;
     }
 }
 
@@ -684,7 +773,14 @@ products!(
 /// float32's resolution around 1. The bias is added in float64: a float32 sum would swallow its last digits, alike in all
 /// rows, and class totals that are off cost the bound at once.
 #[inline(always)]
-fn softmax(scores: &mut [f32], bias: &[f64], y: &[u32], weights: Option<&[f32]>, loss: &mut f64, separated: &mut bool) {
+pub fn softmax(
+    scores: &mut [f32],
+    bias: &[f64],
+    y: &[u32],
+    weights: Option<&[f32]>,
+    loss: &mut f64,
+    separated: &mut bool,
+) {
     let scores = scores.as_chunks_mut::<BLOCK>().0;
     let rows = y.len();
     let mut largest = [f64::NEG_INFINITY; BLOCK];
@@ -856,6 +952,39 @@ mod tests {
                 let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-10);
                 assert!(close(sums.gradient, &g) && close(sums.bias_gradient, &gb), "{rows} {columns} {classes}");
             }
+        }
+    }
+
+    #[test]
+    fn biases_are_put_right_where_they_are_near_and_left_alone_where_not() {
+        let (rows, columns, classes) = (523, 20, 5);
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let x: Vec<f32> = (0..rows * columns).map(|_| random()).collect();
+        let y: Vec<u32> = (0..rows).map(|row| (row * 7 % 11 % classes) as u32).collect();
+        let w: Vec<f32> = (0..classes * columns).map(|_| 0.3 * random()).collect();
+        let weights: Vec<f32> = (0..rows).map(|row| if row % 9 == 0 { 0.0 } else { random() + 1.5 }).collect();
+        for weights in [None, Some(&weights[..])] {
+            let mut totals = vec![0f64; classes];
+            let weight = |row| f64::from(weight(weights, row));
+            y.iter().enumerate().for_each(|(row, &label)| totals[label as usize] += weight(row));
+            let near: Vec<f64> = totals.iter().map(|total| (total + 1.0).ln()).collect();
+            let far: Vec<f64> = near.iter().enumerate().map(|(class, bias)| bias + 2.0 * class as f64).collect();
+            let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights };
+            let mut pass = Pass::new(&data, false);
+            assert!(!pass.right(true));
+            pass.may_right(totals);
+            assert!(pass.right(true));
+            let sums = pass.run(&data, &w, &near, &Cancel::new()).unwrap();
+            let (loss, gradient, bias) = (sums.loss, sums.gradient.to_vec(), sums.bias.to_vec());
+            assert!(bias != near && sums.bias_gradient.iter().all(|g| g.abs() < 1e-5), "{:?}", sums.bias_gradient);
+            assert_eq!(pass.run(&data, &w, &far, &Cancel::new()).unwrap().bias, far);
+            assert!(!pass.right(false));
+            let there = pass.run(&data, &w, &bias, &Cancel::new()).unwrap();
+            assert_eq!((there.loss, there.gradient, there.bias), (loss, &gradient[..], &bias[..]));
         }
     }
 

@@ -18,6 +18,10 @@ use crate::solver::{FitOptions, Intercept};
 use crate::sparse::check_l1;
 use crate::statistics::{Statistics, statistics};
 
+/// Most values that rows are read twice of, and most classes, for biases that are right.
+const FEW_VALUES: usize = 1 << 20;
+const FEW_CLASSES: usize = 23;
+
 /// A data set made ready: checked, centred (in thought: the rows stay where they are) and weighted.
 ///
 /// Inside, parameters are one vector, class after class, `columns` weights and the bias of each, in coordinates where
@@ -224,14 +228,13 @@ impl<'a> Problem<'a> {
         let columns = self.columns;
         let mut weights = Vec::with_capacity(self.classes * columns);
         let mut bias = Vec::with_capacity(self.classes);
+        let mut rounded = Vec::with_capacity(columns);
         for w in w.chunks_exact(columns + 1) {
-            let mut shift = 0.0;
-            for ((&w, &scale), &mean) in w.iter().zip(&self.scale).zip(&self.mean) {
-                let rounded = (w * scale) as f32;
-                shift += f64::from(rounded) * mean;
-                weights.push(rounded);
-            }
-            bias.push(w[columns] - shift);
+            let start = weights.len();
+            weights.extend(w.iter().zip(&self.scale).map(|(w, scale)| (w * scale) as f32));
+            rounded.clear();
+            rounded.extend(weights[start..].iter().map(|&w| f64::from(w)));
+            bias.push(w[columns] - dot(&rounded, &self.mean));
         }
         (weights, bias)
     }
@@ -342,8 +345,15 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Objective, gradient and dual bound at `w`; `exact` in float64 throughout.
-    #[allow(clippy::too_many_arguments, reason = "the pass's buffers and the gradient are reused by the caller")]
+    /// Lets passes over few rows of few classes put the biases right.
+    pub fn may_right(&self, pass: &mut Pass) {
+        let few = self.y.len() * self.columns <= FEW_VALUES && self.classes <= FEW_CLASSES;
+        if few && self.fixed.is_none() {
+            pass.may_right(self.shares.iter().map(|share| share * self.total).collect());
+        }
+    }
+
+    /// As [`Problem::evaluate_near`], at `w` itself, with a pass that puts no biases right.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
@@ -352,6 +362,23 @@ impl<'a> Problem<'a> {
         pass: &mut Pass,
         exact: bool,
         w: &[f64],
+        l2: f64,
+        gradient: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<Value> {
+        self.evaluate_near(pass, exact, &mut w.to_vec(), l2, gradient, cancel)
+    }
+
+    /// Objective, gradient and dual bound at `w`, or where the pass moves its biases to; `exact` in float64 throughout.
+    #[allow(clippy::too_many_arguments, reason = "the pass's buffers and the gradient are reused by the caller")]
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn evaluate_near(
+        &self,
+        pass: &mut Pass,
+        exact: bool,
+        w: &mut [f64],
         l2: f64,
         gradient: &mut [f64],
         cancel: &Cancel,
@@ -365,7 +392,10 @@ impl<'a> Problem<'a> {
             self.inside(|| pass.run_exactly(&data, &weights, &bias, cancel))?
         } else {
             let (weights, bias) = self.narrow(w);
-            self.inside(|| pass.run(&data, &weights, &bias, cancel))?
+            let sums = self.inside(|| pass.run(&data, &weights, &bias, cancel))?;
+            let moved = w.iter_mut().skip(columns).step_by(columns + 1).zip(sums.bias.iter().zip(&bias));
+            moved.for_each(|(w, (new, old))| *w += new - old);
+            sums
         };
 
         for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
@@ -403,12 +433,11 @@ impl<'a> Problem<'a> {
         let columns = self.columns;
         let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
         for (gradient, w) in gradient.chunks_exact_mut(columns + 1).zip(w.chunks_exact(columns + 1)) {
-            for k in 0..columns {
-                inner_product += w[k] * gradient[k];
-                square += w[k] * w[k];
-                gradient[k] += l2 * w[k];
-                norm += gradient[k] * gradient[k];
-            }
+            let (of_weights, own) = (&mut gradient[..columns], &w[..columns]);
+            inner_product += dot(own, of_weights);
+            square += dot(own, own);
+            add(of_weights, l2, own);
+            norm += dot(of_weights, of_weights);
             bias_product += w[columns] * gradient[columns];
         }
         let objective = loss + 0.5 * l2 * square;
