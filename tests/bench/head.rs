@@ -2,13 +2,17 @@
 //! again from the old optimum when one example has come.
 //!
 //! usage: cargo bench --bench head
-//! The features are made up: clusters with correlated columns whose variance falls off, as an encoder's do.
+//!        BYOL_HEAD_FEATURES=FEATURES.npy,LABELS.npy cargo bench --bench head
+//! The features are made up, clusters with correlated columns whose variance falls off, as an encoder's do; or the first 1,001
+//! rows of these files. One example more is fitted with what the last fit left, as a trainer does.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop with a backtrace")]
 
 use byol_serve::cancel::Cancel;
-use byol_serve::solver::{FitOptions, fit};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use byol_serve::features::Features;
+use byol_serve::rows::Rows;
+use byol_serve::solver::{FitOptions, Kept, fit, fit_with};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use ndarray::{Array2, s};
 
 const COLUMNS: usize = 512;
@@ -28,21 +32,41 @@ fn rows(count: usize) -> (Array2<f32>, Vec<u32>) {
     (x, y)
 }
 
+fn features(count: usize) -> (Array2<f32>, Vec<u32>) {
+    let Some(files) = std::env::var("BYOL_HEAD_FEATURES").ok() else { return rows(count) };
+    let (features, labels) = files.split_once(',').unwrap();
+    let mut labels = Features::load_labels(labels).unwrap();
+    labels.truncate(count);
+    (Features::load(features).unwrap().values.slice(s![..count, ..]).to_owned(), labels)
+}
+
 fn small_fits(criterion: &mut Criterion) {
-    let (x, y) = rows(1001);
+    let (x, y) = features(1001);
+    let (columns, classes) = (x.ncols(), *y.iter().max().unwrap() as usize + 1);
+    let all = x.as_slice().unwrap();
     let cancel = Cancel::new();
-    let mut group = criterion.benchmark_group("head, 1000 x 512 x 10, l2 * rows");
+    let mut group = criterion.benchmark_group(format!("head, 1000 x {columns} x {classes}, l2 * rows"));
     group.sample_size(20);
     for penalty in [0.01, 1.0, 100.0] {
         let options = FitOptions { l2: penalty / 1000.0, threads: 1, ..FitOptions::default() };
         let old = x.slice(s![..1000, ..]);
         group.bench_function(BenchmarkId::new("fit", penalty), |bencher| {
-            bencher.iter(|| fit(old, &y[..1000], 10, &options, &cancel, None).unwrap());
+            bencher.iter(|| fit(old, &y[..1000], classes, &options, &cancel, None).unwrap());
         });
-        let (weights, bias, _) = fit(old, &y[..1000], 10, &options, &cancel, None).unwrap();
-        let again = FitOptions { start: Some((weights, bias)), ..options };
+        let before = Rows::F32(&all[..1000 * columns]);
         group.bench_function(BenchmarkId::new("one example more", penalty), |bencher| {
-            bencher.iter(|| fit(x.view(), &y, 10, &again, &cancel, None).unwrap());
+            bencher.iter_batched_ref(
+                || {
+                    let mut kept = Kept::default();
+                    let found = fit_with(before, columns, &y[..1000], classes, &options, &cancel, None, &mut kept);
+                    let (weights, bias, _) = found.unwrap();
+                    (FitOptions { start: Some((weights, bias)), ..options.clone() }, kept)
+                },
+                |(again, kept)| {
+                    fit_with(Rows::F32(all), columns, &y, classes, again, &cancel, None, kept).unwrap();
+                },
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();
