@@ -105,20 +105,29 @@ mod kernels {
         pub fn backward(self, block: &Block, columns: usize, (first, last): (usize, usize), gradient: &mut [f32]) {
             let padded = columns.next_multiple_of(LANES);
             let step = block.residuals.len() / (block.down.len() / padded);
-            let (x, residuals) = (&block.down[..], &block.residuals[first..]);
+            let rows = Pairs { x: &block.down, padded, columns, residuals: &block.residuals[first..], step };
             // SAFETY: as above.
             unsafe {
                 match last - first {
-                    1 => backward::<1>(x, padded, residuals, step, columns, gradient),
-                    2 => backward::<2>(x, padded, residuals, step, columns, gradient),
-                    3 => backward::<3>(x, padded, residuals, step, columns, gradient),
-                    4 => backward::<4>(x, padded, residuals, step, columns, gradient),
-                    5 => backward::<5>(x, padded, residuals, step, columns, gradient),
-                    6 => backward::<6>(x, padded, residuals, step, columns, gradient),
+                    1 => backward::<1>(&rows, gradient),
+                    2 => backward::<2>(&rows, gradient),
+                    3 => backward::<3>(&rows, gradient),
+                    4 => backward::<4>(&rows, gradient),
+                    5 => backward::<5>(&rows, gradient),
+                    6 => backward::<6>(&rows, gradient),
                     _ => unreachable!("tiles hold 1 to 6 classes"),
                 }
             }
         }
+    }
+
+    /// Rows and residuals of a block, as [`Block`] has them, from a tile's first class on.
+    struct Pairs<'a> {
+        x: &'a [u32],
+        padded: usize,
+        columns: usize,
+        residuals: &'a [u32],
+        step: usize,
     }
 
     #[inline]
@@ -164,21 +173,14 @@ mod kernels {
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn backward<const H: usize>(
-        x: &[u32],
-        padded: usize,
-        residuals: &[u32],
-        step: usize,
-        columns: usize,
-        gradient: &mut [f32],
-    ) {
+    fn backward<const H: usize>(rows: &Pairs, gradient: &mut [f32]) {
         let mut k = 0;
-        while k < padded {
-            if k + VECTORS * LANES <= columns {
-                combine::<H, VECTORS>(x, padded, residuals, step, columns, gradient, k);
+        while k < rows.padded {
+            if k + VECTORS * LANES <= rows.columns {
+                combine::<H, VECTORS>(rows, gradient, k);
                 k += VECTORS * LANES;
             } else {
-                combine::<H, 1>(x, padded, residuals, step, columns, gradient, k);
+                combine::<H, 1>(rows, gradient, k);
                 k += LANES;
             }
         }
@@ -187,15 +189,8 @@ mod kernels {
     /// `V` vectors of columns from `k` on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn combine<const H: usize, const V: usize>(
-        x: &[u32],
-        padded: usize,
-        residuals: &[u32],
-        step: usize,
-        columns: usize,
-        gradient: &mut [f32],
-        k: usize,
-    ) {
+    fn combine<const H: usize, const V: usize>(rows: &Pairs, gradient: &mut [f32], k: usize) {
+        let &Pairs { x, padded, columns, residuals, step } = rows;
         let mut sums = [[_mm512_setzero_ps(); V]; H];
         for (x, residuals) in x.chunks_exact(padded).zip(residuals.chunks(step)) {
             let x = &x[k..k + V * LANES].as_chunks::<LANES>().0.as_chunks::<V>().0[0];

@@ -401,6 +401,30 @@ pub fn inner<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
+/// The product of `a` and `b` `[depth, columns]`, `[rows, columns]`; steps as in [`Product`].
+pub fn multiplied(
+    a: &[f32],
+    a_steps: (usize, usize),
+    b: &[f32],
+    (rows, columns): (usize, usize),
+    parallel: bool,
+) -> Vec<f32> {
+    let mut out = vec![0f32; rows * columns];
+    let product = Product {
+        a,
+        a_steps,
+        b,
+        b_step: columns,
+        picked: None,
+        depth: b.len() / columns,
+        factor: 1.0,
+        shape: (rows, columns),
+        upper: false,
+    };
+    product.run(&mut out, columns, parallel);
+    out
+}
+
 /// The inner product of long vectors: float32 within stretches, float64 between them.
 pub fn inner_product(a: &[f32], b: &[f32]) -> f64 {
     const STRETCH: usize = 1024;

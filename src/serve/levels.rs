@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
-use crate::dense::Product;
+use crate::dense::multiplied;
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::pass::{Pass, project};
@@ -241,19 +241,7 @@ impl Principal {
         let directions = self.curvature.len();
         let inside: Vec<f32> = v.chunks_exact(directions + 1).flat_map(|v| &v[..directions]).copied().collect();
         let classes = inside.len() / directions;
-        let mut out = vec![0f32; classes * columns];
-        let product = Product {
-            a: &inside,
-            a_steps: (1, directions),
-            b: &self.basis,
-            b_step: columns,
-            picked: None,
-            depth: directions,
-            factor: 1.0,
-            shape: (classes, columns),
-            upper: false,
-        };
-        product.run(&mut out, columns, false);
+        let out = multiplied(&inside, (1, directions), &self.basis, (classes, columns), false);
         let rows = out.chunks_exact(columns).zip(v.chunks_exact(directions + 1));
         rows.flat_map(|(out, v)| out.iter().chain(&v[directions..])).copied().collect()
     }

@@ -209,7 +209,6 @@ impl Problem<'_> {
             let mut end = ends(&state);
             if end.is_some() && pass.left_out() {
                 far = false;
-                pass.leave_out(0.0);
                 self.go_whole(&mut state, &mut pass, l2, cancel)?;
                 end = ends(&state);
             }
@@ -218,9 +217,11 @@ impl Problem<'_> {
             }
             if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
                 totals.tries += 1;
-                let step =
-                    if !state.exact && pass.right(true) { None } else { Some(self.right_totals(&state, cancel)?) };
-                if let Some(mut biases) = step.unwrap_or_else(|| Some(vec![0.0; size])) {
+                let step = match !state.exact && pass.right(true) {
+                    true => Some(vec![0.0; size]),
+                    false => self.right_totals(&state, cancel)?,
+                };
+                if let Some(mut biases) = step {
                     biases.iter_mut().zip(&state.w).for_each(|(bias, w)| *bias += w);
                     let next =
                         self.evaluate_near(&mut pass, state.exact, &mut biases, l2, &mut next_gradient, cancel)?;
@@ -341,7 +342,6 @@ impl Problem<'_> {
             if next.is_none() && pass.left_out() {
                 // What was left out may be to blame.
                 far = false;
-                pass.leave_out(0.0);
                 self.go_whole(&mut state, &mut pass, l2, cancel)?;
                 continue;
             }
@@ -375,7 +375,6 @@ impl Problem<'_> {
             };
             if stalled >= patience && pass.left_out() {
                 (stalled, far) = (0, false);
-                pass.leave_out(0.0);
                 self.go_whole(&mut state, &mut pass, l2, cancel)?;
             } else if stalled >= patience {
                 if state.exact {
@@ -412,8 +411,9 @@ impl Problem<'_> {
         Ok(Some(step))
     }
 
-    /// Value, gradient and bound of the same point again, of a pass that leaves nothing out.
+    /// Value, gradient and bound of the same point again, of a pass that leaves nothing out, and from now on none does.
     fn go_whole(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
+        pass.leave_out(0.0);
         state.value = self.evaluate_near(pass, false, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
         Ok(())

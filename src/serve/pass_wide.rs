@@ -25,7 +25,7 @@ const VECTORS: usize = 3;
 /// A row's classes are padded to a multiple of this: vectors of all machines.
 const LANES: usize = 16;
 /// From so many classes on this pays.
-const CLASSES: usize = 24;
+pub const CLASSES: usize = 24;
 /// Where at most this part of a block's residuals count, each is worth more than its share of the backward product.
 const FEW: usize = 5;
 /// Farthest apart that biases may be as factors, which must keep clear of float32's ends; and at all, so that whole numbers of

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::cancel::Cancel;
-use crate::dense::{Cholesky, Product, add_combinations, add_multiple, inner_product, inner_products, orthonormalise};
+use crate::dense::{
+    Cholesky, Product, add_combinations, add_multiple, inner_product, inner_products, multiplied, orthonormalise,
+};
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::pass::{Data, Pass, project, weight};
@@ -818,7 +820,7 @@ impl Preconditioner {
                         let rows = all.chunks_exact_mut(width).zip(each);
                         rows.for_each(|(row, factor)| row.iter_mut().for_each(|v| *v *= factor));
                     }
-                    Confused::Pairs(pairs) => all = mixed(pairs, &all, classes, parallel),
+                    Confused::Pairs(pairs) => all = multiplied(pairs, (classes, 1), &all, (classes, width), parallel),
                 }
             }
             Inverse::EachClass(each) => {
@@ -855,7 +857,7 @@ impl Preconditioner {
         }
         within.solve(&mut inside, false);
         if !outside.of_classes.is_empty() {
-            rest = mixed(&outside.of_classes, &rest, classes, self.parallel);
+            rest = multiplied(&outside.of_classes, (classes, 1), &rest, (classes, columns), self.parallel);
         }
         match &outside.tail {
             Some(tail) => {
@@ -878,25 +880,6 @@ impl Preconditioner {
         }
         out
     }
-}
-
-/// Rows of `v`, a class each, mixed by a symmetric matrix of classes.
-fn mixed(matrix: &[f32], v: &[f32], classes: usize, parallel: bool) -> Vec<f32> {
-    let width = v.len() / classes;
-    let mut out = vec![0f32; v.len()];
-    let product = Product {
-        a: matrix,
-        a_steps: (classes, 1),
-        b: v,
-        b_step: width,
-        picked: None,
-        depth: classes,
-        factor: 1.0,
-        shape: (classes, width),
-        upper: false,
-    };
-    product.run(&mut out, width, parallel);
-    out
 }
 
 /// The mean of `diag(p) - p p'`, `alike` of the way to where all classes are confused alike.

@@ -12,15 +12,15 @@ use crate::cancel::Cancel;
 use crate::curvature::Curvature;
 use crate::error::{Error, Result};
 use crate::pass::{Data, Pass};
+use crate::pass_wide;
 use crate::precondition::{Sample, Source};
 use crate::rows::Rows;
 use crate::solver::{FitOptions, Intercept};
 use crate::sparse::check_l1;
 use crate::statistics::{Statistics, statistics};
 
-/// Most values that rows are read twice of, and most classes, for biases that are right.
+/// Most values that rows are read twice of for biases that are right.
 const FEW_VALUES: usize = 1 << 20;
-const FEW_CLASSES: usize = 23;
 
 /// A data set made ready: checked, centred (in thought: the rows stay where they are) and weighted.
 ///
@@ -345,9 +345,9 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Lets passes over few rows of few classes put the biases right.
+    /// Lets passes over few rows put the biases right, if theirs are the kernels of few classes.
     pub fn may_right(&self, pass: &mut Pass) {
-        let few = self.y.len() * self.columns <= FEW_VALUES && self.classes <= FEW_CLASSES;
+        let few = self.y.len() * self.columns <= FEW_VALUES && self.classes < pass_wide::CLASSES;
         if few && self.fixed.is_none() {
             pass.may_right(self.shares.iter().map(|share| share * self.total).collect());
         }
