@@ -18,6 +18,8 @@ use crate::rows::Rows;
 
 /// Rows per block.
 const BLOCK: usize = 64;
+/// Shares of a class's block, of the typical row's, that are left out.
+const LITTLE: f64 = 0.003;
 /// Most parts that blocks are cut into, and the memory that their sums may take together.
 const PARTS: usize = 32;
 const PARTS_BYTES: usize = 64 << 20;
@@ -157,9 +159,53 @@ impl Curvature {
         Self { blocks, columns, classes, work: 2.0 * (count * columns) as f64, parallel }
     }
 
+    /// In how many rows each class is active, together.
+    pub fn entries(&self) -> usize {
+        self.blocks.iter().map(|block| block.entries.len()).sum()
+    }
+
     /// Multiply-adds of one product.
     pub fn work(&self) -> f64 {
         self.work
+    }
+
+    /// Into `found` the rows that a class is active in, but for those that count for little there, and the weight of each in
+    /// the class's own block of the Hessian, `p (1 - p)` times the row's.
+    pub fn rows_of(&self, class: usize, found: &mut Vec<(u32, f32)>) {
+        found.clear();
+        for block in &self.blocks {
+            let Some((_, range)) = block.of_classes().find(|of| of.0 == class) else { continue };
+            let entry =
+                |&(row, p): &(u32, f32)| (block.rows[row as usize], block.weights[row as usize] * p * (1.0 - p));
+            found.extend(block.entries[range].iter().map(entry));
+        }
+        let sum = |found: &[(u32, f32)]| found.iter().map(|entry| f64::from(entry.1)).sum::<f64>();
+        let all = sum(found);
+        let typical = found.iter().map(|entry| f64::from(entry.1).powi(2)).sum::<f64>() / all;
+        found.retain(|entry| f64::from(entry.1) >= LITTLE * typical);
+        // What was left out counts as more of what was kept.
+        let factor = (all / sum(found)) as f32;
+        found.iter_mut().for_each(|entry| entry.1 *= factor);
+    }
+
+    /// How much every two classes are confused, `[classes, classes]` of which the upper triangle is filled: the sum over rows
+    /// of weight times `p_a p_b`.
+    pub fn confused(&self) -> Vec<f64> {
+        let classes = self.classes;
+        let mut sums = vec![0.0; classes * classes];
+        let mut of_rows: Vec<Vec<(usize, f32)>> = vec![Vec::new(); BLOCK];
+        for block in &self.blocks {
+            of_rows.iter_mut().for_each(Vec::clear);
+            for (class, range) in block.of_classes() {
+                block.entries[range].iter().for_each(|&(row, p)| of_rows[row as usize].push((class, p)));
+            }
+            for (found, &weight) in of_rows.iter().zip(&block.weights) {
+                for (i, &(a, p)) in found.iter().enumerate() {
+                    found[i + 1..].iter().for_each(|&(b, q)| sums[a * classes + b] += f64::from(weight * p * q));
+                }
+            }
+        }
+        sums
     }
 
     /// Into `out` and `out_bias` the product with `v` `[classes, columns]` and `bias` `[classes]`, in the coordinates of

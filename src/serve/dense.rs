@@ -241,6 +241,14 @@ impl Cholesky {
         }
     }
 
+    /// The same in half the memory, for one vector at a time.
+    pub fn packed(self) -> Triangle {
+        let size = self.inverse_diagonal.len();
+        let rows = self.factor.chunks_exact(size).enumerate();
+        let above = rows.flat_map(|(i, row)| &row[i + 1..]).copied().collect();
+        Triangle { above, inverse_diagonal: self.inverse_diagonal, scale: self.scale }
+    }
+
     /// The inverse of the matrix, times a factor.
     pub fn inverse(&self, factor: f32, parallel: bool) -> Vec<f32> {
         let size = self.inverse_diagonal.len();
@@ -302,6 +310,66 @@ impl Cholesky {
             }
             lower
         })
+    }
+}
+
+/// A Cholesky factor of which only what is above the diagonal is kept, row after row.
+#[derive(Debug)]
+pub struct Triangle {
+    above: Vec<f32>,
+    inverse_diagonal: Vec<f32>,
+    /// As in [`Cholesky`].
+    scale: Option<Vec<f32>>,
+}
+
+impl Triangle {
+    /// Half of a solution, in place: by the factor turned over if `first`, which is to be followed by the other.
+    pub fn solve_half(&self, v: &mut [f32], first: bool) {
+        let rescale = |v: &mut [f32]| {
+            if let Some(scale) = &self.scale {
+                v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s);
+            }
+        };
+        if first {
+            rescale(v);
+        }
+        Arch::new().dispatch(SolveTriangle { triangle: self, v, forward: first });
+        if !first {
+            rescale(v);
+        }
+    }
+}
+
+struct SolveTriangle<'a> {
+    triangle: &'a Triangle,
+    v: &'a mut [f32],
+    forward: bool,
+}
+
+impl WithSimd for SolveTriangle<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { triangle: Triangle { above, inverse_diagonal, .. }, v, forward } = self;
+        let size = inverse_diagonal.len();
+        if forward {
+            let mut rows = &above[..];
+            for i in 0..size {
+                v[i] *= inverse_diagonal[i];
+                let (row, rest) = rows.split_at(size - i - 1);
+                let (head, tail) = v.split_at_mut(i + 1);
+                axpy(simd, tail, -head[i], row);
+                rows = rest;
+            }
+        } else {
+            let mut rows = &above[..];
+            for i in (0..size).rev() {
+                let (rest, row) = rows.split_at(rows.len() - (size - i - 1));
+                v[i] = (v[i] - inner(simd, row, &v[i + 1..])) * inverse_diagonal[i];
+                rows = rest;
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod atomic;
 mod bfloat;
 mod biases;
+mod blocks;
 pub mod calibration;
 pub mod cancel;
 mod curvature;

@@ -4,7 +4,9 @@
 //! A step of L-BFGS costs one pass over all rows; the preconditioner, scaled by what the last step told, stands for the
 //! inverse Hessian that no step has told of (Nocedal 1980). It is made anew at the current point now and then. Newton's
 //! steps are found by conjugate gradients with the same preconditioner: where there is none, where steps of L-BFGS gain
-//! little, and near the end of what float32 can tell, where products may stay in float32 while passes may not.
+//! little, and near the end of what float32 can tell, where products may stay in float32 while passes may not. Once steps have
+//! cost what the Hessian's blocks of each class would ([`crate::blocks`]), as with weak penalties, these are made, and Newton's
+//! steps go on around them.
 //!
 //! A step of Newton's costs one pass over all rows, which finds value, gradient, bound, and the rows that still curve the loss; the
 //! products within go over those alone ([`crate::curvature`]). A step is found as exactly as its quadratic model
@@ -40,6 +42,16 @@ const AGE: usize = 3;
 const WATCHED: usize = 15;
 const SMALLER: f64 = 0.7;
 const LOWER: f64 = 1e-4;
+/// How probable a class must be in a row to be listed for products, as a share of what is left to find: at first, and where the
+/// Hessian's blocks may be made.
+const COARSE: f64 = 1e-2;
+const FINER: f64 = 1e-3;
+/// Once a step promises less than this, relative to the objective, a slope that is off is blamed on what is not listed.
+const NEAR: f64 = 1e-3;
+/// Every so many steps of L-BFGS it is asked what the Hessian's blocks would take to make.
+const ASKED: usize = 4;
+/// How much smaller the gradient must be than where the last blocks were made.
+const BLOCKS: f64 = 0.2;
 /// How many times what is asked for the weights' part of the gap may be, after a step like the last, for a pass to put biases
 /// right.
 const RIGHT: f64 = 3.0;
@@ -83,6 +95,18 @@ impl State {
         let least = if self.exact { 0.0 } else { noise };
         of_weights < 0.9 * tolerance * self.value.objective && self.value.bias_gradient > least
     }
+}
+
+/// When to make the Hessian's blocks: once what came before has cost as much as they would.
+struct Turn {
+    /// Multiply-adds of steps of L-BFGS.
+    steps: f64,
+    /// Of products with the Hessian, and the steps around them.
+    products: f64,
+    /// And of the last step alone.
+    last: f64,
+    /// Norm of the gradient where the last blocks were made.
+    norm: f64,
 }
 
 /// When to step with the bias alone: some times in a row, then not before three times as many steps of all parameters as the
@@ -190,7 +214,8 @@ impl Problem<'_> {
         let (mut since, mut far) = (0, l2 > 0.0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
-        let mut coarse = 1e-2;
+        let mut coarse = COARSE;
+        let mut turn = Turn { steps: 0.0, products: 0.0, last: 0.0, norm: f64::INFINITY };
         // Of totals from float32 probabilities, whose errors have nothing to do with each other; and never do these prove much
         // more than the usual tolerance.
         let noise = if options.tolerance < 1e-7 { f64::INFINITY } else { 1e-7 };
@@ -249,10 +274,38 @@ impl Problem<'_> {
             // A preconditioner is made anew once what came since the last has cost as much as it did.
             let due = preconditioner.as_ref().is_none_or(|p| spent > p.work() && (!quick || since >= age));
             if due && let Some(sample) = self.sample(cancel)? {
-                preconditioner = self.inside(|| sample.precondition(&state.w, l2, quick, cancel))?.map(Arc::new);
+                preconditioner = self.inside(|| sample.precondition(&state.w, l2, cancel))?.map(Arc::new);
                 made_for = l2;
                 age = if since == 0 { age } else { age.saturating_mul(2) };
                 (spent, since) = (0.0, 0);
+            }
+            quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
+            if quick && listed {
+                let entries = pass.active().map(|active| active.classes.len()).sum();
+                if self.blocks_work(entries).is_some_and(|work| turn.steps > work) {
+                    quick = false;
+                    (turn.products, turn.last) = (f64::INFINITY, f64::INFINITY);
+                }
+            }
+            if !quick && (!listed || pass.left_out()) {
+                far = false;
+                pass.keep_from(self.least(coarse, spread));
+                listed = true;
+                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+            }
+            let curvature =
+                (!quick).then(|| Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel));
+            if let Some(curvature) = &curvature
+                && preconditioner.as_ref().is_none_or(|p| !p.is_whole())
+                && self
+                    .blocks_work(curvature.entries())
+                    .is_some_and(|work| turn.products > work && 2.0 * turn.last > work)
+                && state.value.norm < BLOCKS * turn.norm
+                && let Some(blocks) = self.blocks(curvature, l2, cancel)?
+            {
+                preconditioner = Some(Arc::new(Preconditioner::of_blocks(blocks, self)));
+                made_for = l2;
+                turn = Turn { steps: 0.0, products: 0.0, last: 0.0, norm: state.value.norm };
             }
             let apply = |v: &[f64]| match &preconditioner {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
@@ -262,35 +315,29 @@ impl Problem<'_> {
                 Some(preconditioner) => self.held(preconditioner.apply_narrow(v)),
                 None => v,
             };
-            quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
-            if !quick && !listed {
-                pass.keep_from(self.least(coarse, spread));
-                listed = true;
-                state.value =
-                    self.evaluate_near(&mut pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
-                state.passes += 1;
-            }
-            let found = if quick {
-                pass.keep_from(f32::INFINITY);
-                listed = false;
-                if since == 0 {
-                    memory.rescale(&narrow);
-                }
-                (spent, since) = (spent + pass_work, since + 1);
-                Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
-            } else {
-                let curvature = Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel);
+            let found = if let Some(curvature) = curvature {
                 pass.keep_from(self.least(coarse, spread));
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
                 let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
                 state.products += found.products;
                 spent += curvature.work() * found.products as f64;
+                turn.last = self.blocks_product_work(&curvature) * found.products as f64;
+                turn.products += turn.last;
                 since += 1;
-                // A step that left more than it should have: rows and classes were left out that count.
-                if found.norm > 0.5 * last_norm && coarse > 1e-7 {
-                    coarse *= 0.1;
-                }
                 found
+            } else {
+                // Now and then a pass tells what the blocks would take.
+                listed = since % ASKED == ASKED - 1 && self.blocks_work(0).is_some_and(|work| turn.steps > work);
+                if listed {
+                    coarse = coarse.min(FINER);
+                }
+                pass.keep_from(if listed { self.least(coarse, spread) } else { f32::INFINITY });
+                if since == 0 {
+                    memory.rescale(&narrow);
+                }
+                (spent, since) = (spent + pass_work, since + 1);
+                turn.steps += pass_work;
+                Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
             };
             last_norm = found.norm;
             let slope = dot(&found.direction, &state.gradient);
@@ -354,6 +401,12 @@ impl Problem<'_> {
                 self.go_exact(&mut state, &mut pass, self.least(coarse, spread), l2, cancel)?;
                 continue;
             };
+            // What the slope has left says by how much the loss curves more along the step than it was thought to: rows and
+            // classes were left out that count.
+            let left = dot(&next_gradient, &found.direction) / slope;
+            if !quick && -slope < NEAR * next.objective && left < 1.0 - 1.2 * step && coarse > 1e-7 {
+                coarse *= 0.1;
+            }
             iterations += 1;
             totals.stepped();
             fell = (next.norm / state.value.norm).powi(2);
@@ -414,7 +467,7 @@ impl Problem<'_> {
     /// Value, gradient and bound of the same point again, of a pass that leaves nothing out, and from now on none does.
     fn go_whole(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
         pass.leave_out(0.0);
-        state.value = self.evaluate_near(pass, false, &mut state.w, l2, &mut state.gradient, cancel)?;
+        state.value = self.evaluate_near(pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
         Ok(())
     }

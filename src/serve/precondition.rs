@@ -16,8 +16,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
+use crate::blocks::Blocks;
 use crate::cancel::Cancel;
 use crate::dense::{
     Cholesky, Product, add_combinations, add_multiple, inner_product, inner_products, multiplied, orthonormalise,
@@ -25,7 +24,7 @@ use crate::dense::{
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::pass::{Data, Pass, project, weight};
-use crate::problem::dot;
+use crate::problem::{Problem, dot};
 use crate::rows::Rows;
 
 /// Most rows of the sample, and most values in it.
@@ -42,8 +41,6 @@ const FEWEST_UNKNOWNS: usize = 250;
 const FEWEST_CONFUSED: usize = 2048;
 /// Below this many directions it has not paid.
 const FEWEST: usize = 15;
-/// Most values that the matrices of many classes may have together.
-const CLASS_VALUES: usize = 72 << 20;
 /// Most columns for which what is outside the directions gets a Cholesky factor.
 const TAIL_COLUMNS: usize = 2560;
 /// So many passes over all rows may the Gram matrix and the factor of what is outside the directions cost.
@@ -86,8 +83,8 @@ enum Reach {
     Columns,
     /// The Hessian within the directions.
     Directions,
-    /// Every class's own block of it, if there is memory for them (`true`).
-    Classes(bool),
+    /// What classes have to do with each other.
+    Classes,
 }
 
 /// Directions of most variance.
@@ -120,8 +117,7 @@ impl Sample {
     /// Cancelled or past the deadline.
     pub fn new(source: &Source, cancel: &Cancel) -> Result<Option<Self>> {
         let (columns, classes, parallel) = (source.data.columns, source.data.classes, source.parallel);
-        let rows_of = |most: usize| pick(source.data, most.min(VALUES / columns));
-        let mut picked = rows_of(ROWS.max(24 * classes));
+        let picked = pick(source.data, ROWS.min(VALUES / columns));
         let unknowns = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
         let whole = (columns + 1) * classes <= unknowns;
         // With the bias a whole number of vectors.
@@ -132,14 +128,8 @@ impl Sample {
             (true, _) => Reach::Columns,
             (_, true) => Reach::Directions,
             _ if columns > TAIL_COLUMNS => return Ok(None),
-            _ => {
-                let fits = classes * (columns + 1) * (columns + 1) <= CLASS_VALUES;
-                Reach::Classes(fits && picked.len() >= 2 * classes)
-            }
+            _ => Reach::Classes,
         };
-        if reach != Reach::Classes(true) {
-            picked.truncate(ROWS);
-        }
         if whole || two_level {
             let mut found = vec![false; classes];
             picked.iter().for_each(|&row| found[source.data.y[row] as usize] = true);
@@ -235,7 +225,7 @@ impl Sample {
     /// Cancelled or past the deadline.
     pub fn principal(&self, directions: usize, steep: f64, cancel: &Cancel) -> Result<Option<Principal>> {
         let (columns, width) = (self.columns, self.columns + 1);
-        if !matches!(self.reach, Reach::Classes(_)) {
+        if self.reach != Reach::Classes {
             return Ok(None);
         }
         let mut gram: Vec<f32> =
@@ -310,7 +300,7 @@ impl Sample {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn start(&self, l2: f64, cancel: &Cancel) -> Result<Option<(Vec<f64>, Option<Preconditioner>)>> {
-        if matches!(self.reach, Reach::Classes(_)) {
+        if self.reach == Reach::Classes {
             return Ok(None);
         }
         let (width, classes) = (self.directions + 1, self.classes);
@@ -532,15 +522,13 @@ impl Sample {
         Ok(factored(h, size, self.parallel, cancel)?.map(|factor| (factor, work)))
     }
 
-    /// The preconditioner for this penalty at these parameters of all columns; a `brief` one where that is soon made.
+    /// The preconditioner for this penalty at these parameters of all columns.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn precondition(&self, w: &[f64], l2: f64, brief: bool, cancel: &Cancel) -> Result<Option<Preconditioner>> {
-        match self.reach {
-            Reach::Classes(true) if !brief => return self.precondition_each_class(w, l2, cancel),
-            Reach::Classes(_) => return self.precondition_classes_and_columns(w, l2, cancel),
-            Reach::Columns | Reach::Directions => {}
+    pub fn precondition(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
+        if self.reach == Reach::Classes {
+            return self.precondition_classes_and_columns(w, l2, cancel);
         }
         let (columns, classes) = (self.columns, self.classes);
         let p = self.sample_probabilities(w, 0..self.rows, cancel)?;
@@ -678,50 +666,6 @@ impl Sample {
         Ok(Some(self.preconditioner(Inverse::ClassesAndColumns(of_classes, of_columns), work)))
     }
 
-    /// For each class the Hessian's own block, mixed with what all have in common by how little it rests on.
-    fn precondition_each_class(&self, w: &[f64], l2: f64, cancel: &Cancel) -> Result<Option<Preconditioner>> {
-        let (columns, classes, width) = (self.columns, self.classes, self.columns + 1);
-        let mut picked: Vec<Vec<(u32, f32)>> = vec![Vec::new(); classes];
-        let mut spread = vec![0f64; classes];
-        for first in (0..self.rows).step_by(1024) {
-            let last = (first + 1024).min(self.rows);
-            let p = self.sample_probabilities(w, first..last, cancel)?;
-            for (row, p) in (first..).zip(p.chunks_exact(classes)) {
-                let weight = (f64::from(self.weights[row]) / self.total) as f32;
-                for (class, p) in p.iter().enumerate() {
-                    let share = weight * p * (1.0 - p);
-                    spread[class] += f64::from(share);
-                    if *p > 1e-3 {
-                        picked[class].push((row as u32, share));
-                    }
-                }
-            }
-        }
-        let least = spread.iter().sum::<f64>() / classes as f64 * 1e-3;
-        let count: usize = picked.iter().map(Vec::len).sum();
-        let work = (self.rows * columns * classes) as f64
-            + count as f64 * (width * width / 2) as f64
-            + classes as f64 * (width as f64).powi(3) / 6.0;
-        let class = |class: usize| -> Result<Option<Cholesky>> {
-            let spread = spread[class].max(least) as f32;
-            let mix = width as f32 / (width + picked[class].len()) as f32;
-            let mut own = match picked[class].is_empty() {
-                true => vec![0f32; width * width],
-                false => self.second_moments(&picked[class], false, cancel)?,
-            };
-            own.iter_mut().zip(&self.gram).for_each(|(own, gram)| *own = (1.0 - mix) * *own + mix * spread * gram);
-            (0..columns).for_each(|i| own[i * width + i] += l2 as f32);
-            own[width * width - 1] += of_bias(own[width * width - 1]);
-            factored(own, width, false, cancel)
-        };
-        let within: Option<Vec<Cholesky>> = if self.parallel {
-            (0..classes).into_par_iter().map(class).collect::<Result<_>>()?
-        } else {
-            (0..classes).map(class).collect::<Result<_>>()?
-        };
-        Ok(within.map(|within| self.preconditioner(Inverse::EachClass(within), work)))
-    }
-
     fn preconditioner(&self, inverse: Inverse, work: f64) -> Preconditioner {
         let Self { columns, classes, parallel, .. } = *self;
         Preconditioner { columns, classes, inverse, parallel, work }
@@ -754,8 +698,8 @@ enum Inverse {
     Levels { basis: Arc<Vec<f32>>, directions: usize, within: Cholesky, outside: Outside },
     /// Of the columns, and the classes' inverse, each as if it did not depend on the other.
     ClassesAndColumns(Arc<OfClasses>, Cholesky),
-    /// Of the columns, for each class.
-    EachClass(Vec<Cholesky>),
+    /// Of the columns, for each class, and of what couples these.
+    Blocks(Blocks),
 }
 
 /// What is left outside the directions: the classes' matrix, if there is one, and the factor of the columns alone, or a number.
@@ -784,7 +728,18 @@ enum Confused {
 }
 
 impl Preconditioner {
-    /// Multiply-adds that making it took.
+    /// Of the Hessian's blocks.
+    pub fn of_blocks(blocks: Blocks, problem: &Problem) -> Self {
+        let &Problem { columns, classes, parallel, .. } = problem;
+        Self { columns, classes, inverse: Inverse::Blocks(blocks), parallel, work: f64::INFINITY }
+    }
+
+    /// Whether it is of the whole Hessian, which its blocks could not better.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.inverse, Inverse::Whole(_))
+    }
+
+    /// Multiply-adds that making it took; of the blocks without end, as nothing else is to take their place.
     pub fn work(&self) -> f64 {
         self.work
     }
@@ -823,14 +778,7 @@ impl Preconditioner {
                     Confused::Pairs(pairs) => all = multiplied(pairs, (classes, 1), &all, (classes, width), parallel),
                 }
             }
-            Inverse::EachClass(each) => {
-                let solve = |(factor, v): (&Cholesky, &mut [f32])| factor.solve(v, false);
-                if parallel {
-                    each.par_iter().zip(all.par_chunks_mut(width)).for_each(solve);
-                } else {
-                    each.iter().zip(all.chunks_mut(width)).for_each(solve);
-                }
-            }
+            Inverse::Blocks(blocks) => all = blocks.apply(all),
         }
         sum_to_zero(&mut all, width);
         all
@@ -1051,7 +999,7 @@ fn softmax(scores: &mut [f32]) {
 }
 
 /// The factor, of the matrix with as much more on its diagonal, relative, as float32 needs.
-fn factored(a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result<Option<Cholesky>> {
+pub fn factored(a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result<Option<Cholesky>> {
     let mut more = 0.0;
     for _ in 0..6 {
         if let Some(factor) = Cholesky::scaled(a.clone(), size, more, parallel, cancel)? {
@@ -1063,7 +1011,7 @@ fn factored(a: Vec<f32>, size: usize, parallel: bool, cancel: &Cancel) -> Result
 }
 
 /// What a bias gets on its diagonal, so that it is never singular; all of it where the bias is given.
-fn of_bias(own: f32) -> f32 {
+pub fn of_bias(own: f32) -> f32 {
     if own > 0.0 { 1e-6 * own } else { 1.0 }
 }
 
