@@ -17,6 +17,7 @@
 //! counts, and products may be in bfloat16 ([`crate::bfloat`]); such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains
 //! nothing, they go on in float64.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -98,6 +99,7 @@ impl State {
 }
 
 /// When to make the Hessian's blocks: once what came before has cost as much as they would.
+#[derive(Default)]
 struct Turn {
     /// Multiply-adds of steps of L-BFGS.
     steps: f64,
@@ -107,6 +109,30 @@ struct Turn {
     last: f64,
     /// Norm of the gradient where the last blocks were made.
     norm: f64,
+    /// And after each of the last steps of L-BFGS.
+    norms: VecDeque<f64>,
+}
+
+impl Turn {
+    /// Whether blocks that take so many multiply-adds are due in Newton's method.
+    fn has_come(&self, work: f64) -> bool {
+        self.steps > work || self.products > work && 2.0 * self.last > work
+    }
+
+    /// After a step of L-BFGS that took so many multiply-adds, begun at a gradient of this norm.
+    fn stepped(&mut self, work: f64, norm: f64) {
+        self.steps += work;
+        if self.norms.len() == WATCHED {
+            self.norms.pop_front();
+        }
+        self.norms.push_back(norm);
+    }
+
+    /// How many more steps it will be to a gradient of this norm, if they go on like the last ones.
+    fn steps_left(&self, norm: f64, target: f64) -> f64 {
+        let before = self.norms.front().map_or(norm, |before| before.max(norm));
+        if norm <= target { 0.0 } else { self.norms.len() as f64 * (norm / target).ln() / (before / norm).ln() }
+    }
 }
 
 /// When to step with the bias alone: some times in a row, then not before three times as many steps of all parameters as the
@@ -215,7 +241,7 @@ impl Problem<'_> {
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
         let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
         let mut coarse = COARSE;
-        let mut turn = Turn { steps: 0.0, products: 0.0, last: 0.0, norm: f64::INFINITY };
+        let mut turn = Turn { norm: f64::INFINITY, ..Turn::default() };
         // Of totals from float32 probabilities, whose errors have nothing to do with each other; and never do these prove much
         // more than the usual tolerance.
         let noise = if options.tolerance < 1e-7 { f64::INFINITY } else { 1e-7 };
@@ -282,10 +308,9 @@ impl Problem<'_> {
             quick &= preconditioner.as_ref().is_some_and(|p| p.is_brief()) && !state.exact;
             if quick && listed {
                 let entries = pass.active().map(|active| active.classes.len()).sum();
-                if self.blocks_work(entries).is_some_and(|work| turn.steps > work) {
-                    quick = false;
-                    (turn.products, turn.last) = (f64::INFINITY, f64::INFINITY);
-                }
+                let target = (2.0 * l2 * options.tolerance * state.value.objective).sqrt();
+                let left = 2.0 * pass_work * turn.steps_left(state.value.norm, target);
+                quick = self.blocks_work(entries).is_none_or(|work| turn.steps.min(left) <= work);
             }
             if !quick && (!listed || pass.left_out()) {
                 far = false;
@@ -297,15 +322,15 @@ impl Problem<'_> {
                 (!quick).then(|| Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel));
             if let Some(curvature) = &curvature
                 && preconditioner.as_ref().is_none_or(|p| !p.is_whole())
-                && self
-                    .blocks_work(curvature.entries())
-                    .is_some_and(|work| turn.products > work && 2.0 * turn.last > work)
+                && self.blocks_work(curvature.entries()).is_some_and(|work| turn.has_come(work))
                 && state.value.norm < BLOCKS * turn.norm
-                && let Some(blocks) = self.blocks(curvature, l2, cancel)?
             {
-                preconditioner = Some(Arc::new(Preconditioner::of_blocks(blocks, self)));
-                made_for = l2;
-                turn = Turn { steps: 0.0, products: 0.0, last: 0.0, norm: state.value.norm };
+                // Where none can be made, none will be.
+                turn = Turn::default();
+                if let Some(blocks) = self.blocks(curvature, l2, cancel)? {
+                    preconditioner = Some(Arc::new(Preconditioner::of_blocks(blocks, self)));
+                    (made_for, turn.norm) = (l2, state.value.norm);
+                }
             }
             let apply = |v: &[f64]| match &preconditioner {
                 Some(preconditioner) => self.held(preconditioner.apply(v)),
@@ -336,7 +361,7 @@ impl Problem<'_> {
                     memory.rescale(&narrow);
                 }
                 (spent, since) = (spent + pass_work, since + 1);
-                turn.steps += pass_work;
+                turn.stepped(pass_work, state.value.norm);
                 Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
             };
             last_norm = found.norm;
@@ -420,7 +445,9 @@ impl Problem<'_> {
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
             state.value = next;
-            stalled = if gains { 0 } else { stalled + 1 };
+            // So near, the objective's own noise makes steps shorter and shorter.
+            let stuck = tries > 3 && -slope < FAR * state.value.objective;
+            stalled = if gains && !stuck { 0 } else { stalled + 1 };
             let patience = match (state.exact, quick) {
                 (true, _) => 5,
                 (_, true) => 3,
