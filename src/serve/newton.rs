@@ -325,8 +325,8 @@ impl Problem<'_> {
                 && self.blocks_work(curvature.entries()).is_some_and(|work| turn.has_come(work))
                 && state.value.norm < BLOCKS * turn.norm
             {
-                // Where none can be made, none will be.
-                turn = Turn::default();
+                // The old ones go first, for memory's sake; where none can be made, none will be.
+                (preconditioner, turn) = (None, Turn::default());
                 if let Some(blocks) = self.blocks(curvature, l2, cancel)? {
                     preconditioner = Some(Arc::new(Preconditioner::of_blocks(blocks, self)));
                     (made_for, turn.norm) = (l2, state.value.norm);
