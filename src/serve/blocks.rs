@@ -33,6 +33,12 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Values that they keep.
+    pub fn values(&self) -> usize {
+        let width = self.factors.first().map_or(0, Triangle::size);
+        self.factors.len() * width * (width + 1) / 2
+    }
+
     /// The inverse times `v`, class after class.
     pub fn apply(&self, mut v: Vec<f32>) -> Vec<f32> {
         let classes = self.factors.len();

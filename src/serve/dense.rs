@@ -323,6 +323,11 @@ pub struct Triangle {
 }
 
 impl Triangle {
+    /// Unknowns.
+    pub fn size(&self) -> usize {
+        self.inverse_diagonal.len()
+    }
+
     /// Half of a solution, in place: by the factor turned over if `first`, which is to be followed by the other.
     pub fn solve_half(&self, v: &mut [f32], first: bool) {
         let rescale = |v: &mut [f32]| {

@@ -586,6 +586,11 @@ impl Kept {
         fits.then(|| (Arc::clone(preconditioner), old.l2))
     }
 
+    /// To be kept for long: without what takes more than 64 MB.
+    pub fn light(self) -> Self {
+        Self(self.0.filter(|(preconditioner, _)| !preconditioner.is_heavy()))
+    }
+
     fn give(&mut self, problem: &Problem, l2: f64, preconditioner: Option<Arc<Preconditioner>>) {
         let &Problem { columns, classes, .. } = problem;
         let shape = || Shape {

@@ -49,6 +49,8 @@ const TAIL_PASSES: usize = 8;
 const PRODUCT_VALUES: usize = 8 << 20;
 /// Of so many rows at once.
 const AT_ONCE: usize = 128;
+/// Values of a preconditioner that are too many to be kept between fits.
+const HEAVY: usize = 16 << 20;
 /// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
 const PAIR: f32 = 1e-3;
 
@@ -732,6 +734,11 @@ impl Preconditioner {
     pub fn of_blocks(blocks: Blocks, problem: &Problem) -> Self {
         let &Problem { columns, classes, parallel, .. } = problem;
         Self { columns, classes, inverse: Inverse::Blocks(blocks), parallel, work: f64::INFINITY }
+    }
+
+    /// Whether it is more than a host should lose between two fits.
+    pub fn is_heavy(&self) -> bool {
+        matches!(&self.inverse, Inverse::Blocks(blocks) if blocks.values() > HEAVY)
     }
 
     /// Whether it is of the whole Hessian, which its blocks could not better.

@@ -303,7 +303,7 @@ impl Trainer {
         // From nothing, whatever was fitted before: the same examples give the same head.
         let mut kept = Kept::default();
         let head = Head::fit_with(&self.features(), options, cancel, progress, &mut kept)?;
-        self.state().kept = kept;
+        self.state().kept = kept.light();
         Ok(self.keep(head))
     }
 
@@ -326,7 +326,7 @@ impl Trainer {
             Some(last) => last.refit_with(&examples, options, cancel, progress, &mut kept)?,
             None => Head::fit_with(&examples, options, cancel, progress, &mut kept)?,
         };
-        self.state().kept = kept;
+        self.state().kept = kept.light();
         Ok(self.keep(head))
     }
 
