@@ -144,8 +144,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::dense::Cholesky;
     use crate::newton::Kept;
     use crate::pass::Pass;
+    use crate::precondition::Preconditioner;
     use crate::rows::Rows;
     use crate::solver::FitOptions;
 
@@ -238,6 +240,21 @@ mod tests {
                 assert!((back - wanted).abs() < 0.02, "class {a}, column {j}: {back} for {wanted}");
             }
         }
+    }
+
+    #[test]
+    fn those_of_many_classes_are_too_heavy_to_be_kept_between_fits() {
+        let (x, y) = rows(8, 2, 2, 0.8);
+        let cancel = Cancel::new();
+        let problem = Problem::new(Rows::F32(&x), 2, &y, 2, &FitOptions::default(), &cancel).unwrap();
+        let is_heavy = |classes: usize| {
+            let size = 300;
+            let unit: Vec<f32> = (0..size * size).map(|i| if i % (size + 1) == 0 { 1.0 } else { 0.0 }).collect();
+            let factor = |_| Cholesky::new(unit.clone(), size, false, &cancel).unwrap().unwrap().packed();
+            let blocks = Blocks { factors: (0..classes).map(factor).collect(), coupling: Vec::new(), parallel: false };
+            Preconditioner::of_blocks(blocks, &problem).is_heavy()
+        };
+        assert!(!is_heavy(300) && is_heavy(400));
     }
 
     #[test]
