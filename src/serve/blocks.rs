@@ -11,9 +11,9 @@ use rayon::prelude::*;
 
 use crate::cancel::Cancel;
 use crate::curvature::Curvature;
-use crate::dense::{Product, Triangle, multiplied};
+use crate::dense::{Triangle, multiplied};
 use crate::error::Result;
-use crate::precondition::{factored, of_bias};
+use crate::precondition::{add_second_moments, factored, of_bias};
 use crate::problem::Problem;
 
 /// Most values that the factors of all classes may have together.
@@ -74,7 +74,7 @@ impl Problem<'_> {
         4.0 * (curvature.work() + 2.0 * (self.classes * (self.columns + 1) * (self.columns + 1)) as f64)
     }
 
-    /// The blocks, factored, and the multiply-adds that they took. None if one is singular in float32.
+    /// The blocks, factored. None if one is singular in float32.
     ///
     /// # Errors
     /// Cancelled or past the deadline; rows that cannot be read.
@@ -99,18 +99,7 @@ impl Problem<'_> {
                     x[columns] = constant;
                 }
                 let weighted: Vec<(u32, f32)> = (0u32..).zip(entries).map(|(at, entry)| (at, entry.1)).collect();
-                let product = Product {
-                    a: &x,
-                    a_steps: (width, 1),
-                    b: &x,
-                    b_step: width,
-                    picked: Some(&weighted),
-                    depth: 0,
-                    factor: 1.0,
-                    shape: (width, width),
-                    upper: true,
-                };
-                product.add_to(&mut block, width, parallel, cancel)?;
+                add_second_moments(&mut block, &x, width, &weighted, parallel, cancel)?;
             }
             (0..columns).for_each(|i| block[i * (width + 1)] += l2 as f32);
             block[width * width - 1] += of_bias(block[width * width - 1]);

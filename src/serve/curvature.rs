@@ -174,10 +174,10 @@ impl Curvature {
     pub fn rows_of(&self, class: usize, found: &mut Vec<(u32, f32)>) {
         found.clear();
         for block in &self.blocks {
-            let Some((_, range)) = block.of_classes().find(|of| of.0 == class) else { continue };
+            let Some(entries) = block.of_class(class) else { continue };
             let entry =
                 |&(row, p): &(u32, f32)| (block.rows[row as usize], block.weights[row as usize] * p * (1.0 - p));
-            found.extend(block.entries[range].iter().map(entry));
+            found.extend(entries.iter().map(entry));
         }
         let sum = |found: &[(u32, f32)]| found.iter().map(|entry| f64::from(entry.1)).sum::<f64>();
         let all = sum(found);
@@ -273,6 +273,13 @@ impl Block {
             }
         }
         self
+    }
+
+    /// A class's entries, if it occurs.
+    fn of_class(&self, class: usize) -> Option<&[(u32, f32)]> {
+        let at = self.classes.binary_search_by_key(&(class as u32), |of| of.0).ok()?;
+        let end = self.classes.get(at + 1).map_or(self.entries.len(), |next| next.1 as usize);
+        Some(&self.entries[self.classes[at].1 as usize..end])
     }
 
     fn of_classes(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {

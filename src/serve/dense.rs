@@ -230,9 +230,9 @@ impl Cholesky {
         let rows = v.len() / size;
         let side = if rows < FEW_ROWS { size } else { BLOCK };
         let work = |v: &mut [f32]| {
-            self.rescale(v);
+            rescale(self.scale.as_deref(), v);
             self.solve_by(side, v);
-            self.rescale(v);
+            rescale(self.scale.as_deref(), v);
         };
         if parallel && rows > STRIPE {
             v.par_chunks_mut(STRIPE * size).for_each(work);
@@ -256,12 +256,6 @@ impl Cholesky {
         (0..size).for_each(|i| inverse[i * (size + 1)] = factor);
         self.solve(&mut inverse, parallel);
         inverse
-    }
-
-    fn rescale(&self, v: &mut [f32]) {
-        if let Some(scale) = &self.scale {
-            v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
-        }
     }
 
     /// `side` columns at a time: what they take from all others is a product of matrices.
@@ -313,6 +307,13 @@ impl Cholesky {
     }
 }
 
+/// Multiplies the columns of every row with what those of a matrix were, if with anything.
+fn rescale(scale: Option<&[f32]>, v: &mut [f32]) {
+    if let Some(scale) = scale {
+        v.chunks_exact_mut(scale.len()).for_each(|v| v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
+    }
+}
+
 /// A Cholesky factor of which only what is above the diagonal is kept, row after row.
 #[derive(Debug)]
 pub struct Triangle {
@@ -330,17 +331,12 @@ impl Triangle {
 
     /// Half of a solution, in place: by the factor turned over if `first`, which is to be followed by the other.
     pub fn solve_half(&self, v: &mut [f32], first: bool) {
-        let rescale = |v: &mut [f32]| {
-            if let Some(scale) = &self.scale {
-                v.iter_mut().zip(scale).for_each(|(v, s)| *v *= s);
-            }
-        };
         if first {
-            rescale(v);
+            rescale(self.scale.as_deref(), v);
         }
         Arch::new().dispatch(SolveTriangle { triangle: self, v, forward: first });
         if !first {
-            rescale(v);
+            rescale(self.scale.as_deref(), v);
         }
     }
 }

@@ -192,7 +192,7 @@ impl Sample {
     fn classes_and_columns(mut self, cancel: &Cancel) -> Result<Self> {
         self.directions = self.columns;
         self = self.all_columns();
-        let weighted = self.mean_weights(self.rows.min(ROWS));
+        let weighted = self.mean_weights(self.rows);
         self.gram = self.second_moments(&weighted, self.parallel, cancel)?;
         Ok(self)
     }
@@ -905,6 +905,19 @@ fn second_moments(
     cancel: &Cancel,
 ) -> Result<Vec<f32>> {
     let mut out = vec![0f32; width * width];
+    add_second_moments(&mut out, rows, width, weighted, parallel, cancel)?;
+    Ok(out)
+}
+
+/// As [`second_moments`], to what is there.
+pub fn add_second_moments(
+    out: &mut [f32],
+    rows: &[f32],
+    width: usize,
+    weighted: &[(u32, f32)],
+    parallel: bool,
+    cancel: &Cancel,
+) -> Result<()> {
     let product = Product {
         a: rows,
         a_steps: (width, 1),
@@ -916,8 +929,7 @@ fn second_moments(
         shape: (width, width),
         upper: true,
     };
-    product.add_to(&mut out, width, parallel, cancel)?;
-    Ok(out)
+    product.add_to(out, width, parallel, cancel)
 }
 
 /// Fills in what is below the diagonal.
