@@ -217,11 +217,11 @@ impl Problem<'_> {
             if preconditioner.is_none() || way.due() {
                 preconditioner = self.as_seen(&at.w, l2, way, cancel)?;
                 if let Some(inverse) = &preconditioner {
-                    at.memory.rescale(&|v| self.held(inverse.apply_narrow(v)));
+                    at.memory.rescale(&|v| self.held(self.inside(|| inverse.apply_narrow(v))));
                 }
             }
             let Some(inverse) = &preconditioner else { break };
-            let apply = |v: Vec<f32>| self.held(inverse.apply_narrow(v));
+            let apply = |v: Vec<f32>| self.held(self.inside(|| inverse.apply_narrow(v)));
             let direction = at.memory.direction(&at.gradient, &apply);
             let slope = dot(&direction, &at.gradient);
             let enough = step >= STEPS.0 && -slope < little * at.objective;

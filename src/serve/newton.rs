@@ -333,11 +333,11 @@ impl Problem<'_> {
                 }
             }
             let apply = |v: &[f64]| match &preconditioner {
-                Some(preconditioner) => self.held(preconditioner.apply(v)),
+                Some(preconditioner) => self.held(self.inside(|| preconditioner.apply(v))),
                 None => self.held(self.diagonal(v, l2)),
             };
             let narrow = |v: Vec<f32>| match &preconditioner {
-                Some(preconditioner) => self.held(preconditioner.apply_narrow(v)),
+                Some(preconditioner) => self.held(self.inside(|| preconditioner.apply_narrow(v))),
                 None => v,
             };
             let found = if let Some(curvature) = curvature {

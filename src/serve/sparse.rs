@@ -177,7 +177,7 @@ impl Problem<'_> {
             let u: Vec<f64> = members.iter().map(|m| point.u[at(m)]).collect();
             let l1: Vec<f64> = members.iter().map(|m| search.l1_of(at(m))).collect();
             let slope: Vec<f64> = members.iter().map(|m| search.slope(&point, at(m))).collect();
-            let d = model.minimise(&slope, &u, &l1, forcing, cancel)?;
+            let d = self.inside(|| model.minimise(&slope, &u, &l1, forcing, cancel))?;
 
             let bent = |t: f64| -> f64 {
                 let change = |(((u, d), l1), slope): (((&f64, &f64), &f64), &f64)| {
