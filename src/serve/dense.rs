@@ -18,8 +18,9 @@ const DEPTH: usize = 128;
 const STRIPE: usize = 128;
 /// Rows of a diagonal block of a Cholesky factor.
 const BLOCK: usize = 48;
-/// From so many rows on, columns are solved for in blocks.
+/// From so many rows on, columns are solved for in blocks; and up to so many, nothing is packed for that.
 const FEW_ROWS: usize = 4;
+const UNPACKED: usize = 24;
 
 /// `c[i][j] += sum over p of a(p, i) factor[p] b(p, j)`.
 pub struct Product<'a> {
@@ -132,7 +133,18 @@ fn stripe<S: Simd, const M: usize, const V: usize>(simd: S, task: Stripe) {
             let wide = width.min(columns - j0);
             for (p, right) in right.chunks_exact_mut(width).enumerate().take(deep) {
                 let start = at(p0 + p).0 * product.b_step + j0;
-                right[..wide].copy_from_slice(&product.b[start..start + wide]);
+                let from = &product.b[start..start + wide];
+                if wide == width {
+                    // A call of memmove for so few would take as long again.
+                    let (to, from) = (S::as_mut_simd_f32s(right).0, S::as_simd_f32s(from).0);
+                    to.as_chunks_mut::<V>()
+                        .0
+                        .iter_mut()
+                        .zip(from.as_chunks::<V>().0)
+                        .for_each(|(to, from)| *to = *from);
+                    continue;
+                }
+                right[..wide].copy_from_slice(from);
                 right[wide..].fill(0.0);
             }
             let (vectors, _) = S::as_simd_f32s(&right[..deep * width]).0.as_chunks::<V>();
@@ -266,6 +278,12 @@ impl Cholesky {
         let mut take = |v: &mut [f32], block: Range<usize>, from: &[f32], to: Range<usize>| {
             solved.clear();
             v.chunks_exact(size).for_each(|v| solved.extend_from_slice(&v[block.clone()]));
+            if rows <= UNPACKED {
+                let from = &from[block.start * size + to.start..];
+                let (v, columns) = (&mut v[to.start..], to.len());
+                arch.dispatch(Take { solved: &solved, depth: block.len(), from, v, size, columns });
+                return;
+            }
             let product = Product {
                 a: &solved,
                 a_steps: (1, block.len()),
@@ -436,6 +454,89 @@ impl WithSimd for SolveBlock<'_> {
                     let sum = inner(simd, row, &v[i + 1..block.end]);
                     v[i] = (v[i] - sum) * inverse_diagonal[i];
                 }
+            }
+        }
+    }
+}
+
+/// `v[r][j] -= sum over p of solved[r][p] from[p][j]` for few rows of `v` and `columns` of them; rows of both are `size` apart.
+struct Take<'a> {
+    solved: &'a [f32],
+    depth: usize,
+    from: &'a [f32],
+    v: &'a mut [f32],
+    size: usize,
+    columns: usize,
+}
+
+impl WithSimd for Take<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        if S::REGISTER_COUNT >= 32 {
+            self.vectors::<S, 4>(simd);
+        } else {
+            self.vectors::<S, 2>(simd);
+        }
+    }
+}
+
+impl Take<'_> {
+    /// `V` vectors at a time.
+    #[inline(always)]
+    fn vectors<S: Simd, const V: usize>(&mut self, simd: S) {
+        let mut at = 0;
+        while at < self.columns {
+            let width = S::F32_LANES.min(self.columns - at);
+            if at + V * S::F32_LANES <= self.columns {
+                let load = |from: &[f32]| S::as_simd_f32s(&from[..V * S::F32_LANES]).0.as_chunks::<V>().0[0];
+                let sub = |v: &mut [f32], sums: [S::f32s; V]| {
+                    let v = S::as_mut_simd_f32s(&mut v[..V * S::F32_LANES]).0;
+                    v.iter_mut().zip(sums).for_each(|(v, sum)| *v = simd.sub_f32s(*v, sum));
+                };
+                self.rows::<S, V>(simd, at, load, sub);
+                at += V * S::F32_LANES;
+            } else {
+                let load = |from: &[f32]| [simd.partial_load_f32s(&from[..width])];
+                let sub = |v: &mut [f32], [sum]: [S::f32s; 1]| {
+                    let v = &mut v[..width];
+                    let rest = simd.sub_f32s(simd.partial_load_f32s(v), sum);
+                    simd.partial_store_f32s(v, rest);
+                };
+                self.rows::<S, 1>(simd, at, load, sub);
+                at += width;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn rows<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        at: usize,
+        load: impl Fn(&[f32]) -> [S::f32s; V],
+        sub: impl Fn(&mut [f32], [S::f32s; V]),
+    ) {
+        const ROWS: usize = 5;
+        let &mut Self { solved, depth, from, ref mut v, size, .. } = self;
+        let rows = solved.len() / depth;
+        for first in (0..rows).step_by(ROWS) {
+            // Past the last row the last row is done again, and not stored.
+            let of_rows: [&[f32]; ROWS] =
+                std::array::from_fn(|r| &solved[(first + r).min(rows - 1) * depth..][..depth]);
+            let mut sums = [[simd.splat_f32s(0.0); V]; ROWS];
+            for p in 0..depth {
+                let from = load(&from[p * size + at..]);
+                for r in 0..ROWS {
+                    let factor = simd.splat_f32s(of_rows[r][p]);
+                    for i in 0..V {
+                        sums[r][i] = simd.mul_add_f32s(from[i], factor, sums[r][i]);
+                    }
+                }
+            }
+            for (r, sums) in sums.into_iter().enumerate().take(rows - first) {
+                sub(&mut v[(first + r) * size + at..], sums);
             }
         }
     }

@@ -26,6 +26,7 @@ pub mod knn;
 mod levels;
 pub mod metrics;
 mod model_file;
+mod moments;
 mod newton;
 mod npy;
 pub mod packed;

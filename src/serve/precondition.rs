@@ -23,6 +23,7 @@ use crate::dense::{
 };
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
+use crate::moments;
 use crate::pass::{Data, Pass, project, weight};
 use crate::problem::{Problem, dot};
 use crate::rows::Rows;
@@ -210,13 +211,17 @@ impl Sample {
     fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         let weighted = self.mean_weights(self.rows);
+
         let mut gram = second_moments(&self.x, columns, &weighted, parallel, cancel)?;
+
         mirror(&mut gram, columns);
         let (basis, image) = subspace(&gram, columns, k, 3, parallel, cancel)?;
         let trace: f32 = (0..columns).map(|i| gram[i * columns + i]).sum();
         let within: f32 = basis.iter().zip(&image).map(|(a, b)| a * b).sum();
         self.rest = ((trace - within) / (columns - k) as f32).max(0.0);
+
         self.project(&basis, cancel)?;
+
         (self.gram, self.basis) = (gram, Some(Arc::new(basis)));
         Ok(self)
     }
@@ -594,23 +599,10 @@ impl Sample {
     /// Probabilities of these rows of the sample.
     fn sample_probabilities(&self, w: &[f64], rows: Range<usize>, cancel: &Cancel) -> Result<Vec<f32>> {
         let (columns, classes) = (self.columns, self.classes);
-        let mut turned = vec![0f32; columns * classes];
-        for (class, w) in w.chunks_exact(columns + 1).enumerate() {
-            (0..columns).for_each(|k| turned[k * classes + class] = w[k] as f32);
-        }
+        let weights: Vec<f32> = w.chunks_exact(columns + 1).flat_map(|w| &w[..columns]).map(|w| *w as f32).collect();
+        let x = &self.x[rows.start * columns..rows.end * columns];
         let mut p = vec![0f32; rows.len() * classes];
-        let product = Product {
-            a: &self.x[rows.start * columns..rows.end * columns],
-            a_steps: (1, columns),
-            b: &turned,
-            b_step: classes,
-            picked: None,
-            depth: columns,
-            factor: 1.0,
-            shape: (rows.len(), classes),
-            upper: false,
-        };
-        product.add_to(&mut p, classes, self.parallel, cancel)?;
+        project(x, columns, &weights, &mut p, classes, self.parallel, cancel)?;
         for p in p.chunks_exact_mut(classes) {
             p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
             softmax(p);
@@ -918,6 +910,9 @@ pub fn add_second_moments(
     parallel: bool,
     cancel: &Cancel,
 ) -> Result<()> {
+    if moments::add(out, rows, width, weighted, parallel, cancel)? {
+        return Ok(());
+    }
     let product = Product {
         a: rows,
         a_steps: (width, 1),
