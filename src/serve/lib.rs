@@ -40,6 +40,7 @@ mod problem;
 pub mod provider;
 pub mod quantize;
 pub mod ridge;
+mod rounded;
 pub mod rows;
 pub mod runtime;
 pub mod solver;

@@ -27,7 +27,8 @@ use crate::descent::Memory;
 use crate::error::{Error, Result};
 use crate::pass::Pass;
 use crate::precondition::{Preconditioner, of_biases};
-use crate::problem::{Problem, Value, add, dot};
+use crate::problem::{Anchor, Problem, Value, add, dot};
+use crate::rounded::Rounded;
 use crate::solver::{FitOptions, FitReport, Progress};
 
 /// Most products for one step.
@@ -56,8 +57,26 @@ const BLOCKS: f64 = 0.2;
 /// How many times what is asked for the weights' part of the gap may be, after a step like the last, for a pass to put biases
 /// right.
 const RIGHT: f64 = 3.0;
+/// How much smaller than at the anchor a gradient by rounded rows must be for the next anchor: at first, at least, and where
+/// rounding does harm.
+const FIRST_SHARE: f64 = 0.01;
+const LEAST_SHARE: f64 = 0.005;
+const MOST_SHARE: f64 = 0.6;
+/// Steps from an anchor to the next at the latest: at first, and where there are so few that rounding does not pay.
+const FIRST_STEPS: usize = 12;
+const FEWEST_STEPS: usize = 3;
+/// Rounding takes as long as so many steps save: a fit that goes on from another may not need as many.
+const ROUNDED_FROM: usize = 3;
+/// What a pass over rounded rows costs, of one over the rows themselves.
+const ROUNDED_WORK: f64 = 0.4;
 /// Steps of the bias alone between two of all parameters.
 const TOTALS_TRIES: usize = 4;
+/// A step of so many products is worth some passes more for how far it goes: until the longest step that does is no shorter
+/// than the shortest one that does not, over this.
+const DEAR: usize = 4;
+const WIDE: f64 = 1.8;
+/// But not beyond where so much of the slope is left.
+const LEFT: f64 = 0.3;
 /// Tries to find a step that lowers the objective.
 const TRIES: usize = 14;
 
@@ -88,6 +107,11 @@ impl State {
             true => (self.value.objective - self.bound).max(0.0) / self.bound,
             false => f64::INFINITY,
         }
+    }
+
+    /// Where the last pass was, as steps over rounded rows start from it.
+    fn anchor(&self, columns: usize, l2: f64) -> Anchor {
+        Anchor::new(&self.w, &self.gradient, &self.value, columns, l2)
     }
 
     /// Whether nothing but the classes' totals, which the bias decides, keeps the gap above this.
@@ -158,6 +182,50 @@ impl Totals {
     }
 }
 
+/// Steps over rounded rows: see [`crate::rounded`].
+struct Near<'a> {
+    rounded: &'a Rounded,
+    anchor: Anchor,
+    /// Norm of the gradient at the anchor, and the share of it that is worth the next one.
+    norm: f64,
+    share: f64,
+    /// Steps since, and after how many the next one is due at the latest.
+    steps: usize,
+    most: usize,
+}
+
+impl<'a> Near<'a> {
+    fn new(rounded: &'a Rounded, state: &State, columns: usize, l2: f64) -> Self {
+        let (anchor, norm) = (state.anchor(columns, l2), state.value.norm);
+        Self { rounded, anchor, norm, share: FIRST_SHARE, steps: 0, most: FIRST_STEPS }
+    }
+
+    /// Whether steps from the anchor have come as far as they can, or as they need, or as far as they are to go unwatched.
+    fn is_due(&self, value: &Value, l2: f64, tolerance: f64) -> bool {
+        let of_weights = value.norm * value.norm / (2.0 * l2);
+        let near = value.norm < self.share * self.norm || of_weights < 0.8 * tolerance * value.objective;
+        near || self.steps >= self.most
+    }
+
+    /// After a pass over the rows themselves, where rounded ones had told this gradient, if any. None if rounding does not do
+    /// here.
+    fn anchored(self, state: &State, told: Option<&[f64]>, columns: usize, l2: f64) -> Option<Self> {
+        let Self { mut share, mut most, .. } = self;
+        if let Some(told) = told {
+            let off = told.iter().zip(&state.gradient).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            share = (2.0 * off / self.norm).max(LEAST_SHARE);
+            // Of what is there now: steps that did little but follow what rounding did were too many.
+            most = match off / state.value.norm {
+                off if off < 0.1 => most * 2,
+                off if off < 0.5 => most,
+                _ => self.steps.min(most) / 2,
+            };
+        }
+        let does = share < MOST_SHARE && most >= FEWEST_STEPS;
+        does.then(|| Self { share, most, ..Self::new(self.rounded, state, columns, l2) })
+    }
+}
+
 impl Problem<'_> {
     /// How probable a class must be in a row to be listed for the products to come: a share of what is left to find. A class
     /// that is rare is improbable nearly everywhere: left out there, its bias would have no curvature.
@@ -192,6 +260,7 @@ impl Problem<'_> {
         let (mut preconditioner, mut made_for) =
             kept.take(self, l2).map_or((None, l2), |(found, l2)| (Some(found), l2));
         let mut age = AGE;
+        let mut rounded_from = if start.is_some() && !self.is_rounded() { ROUNDED_FROM } else { 0 };
         let mut w = start;
         if w.is_none()
             && let Some(sample) = self.sample(cancel)?
@@ -221,6 +290,7 @@ impl Problem<'_> {
             w = Some(reached.w);
         }
         let mut gradient = vec![0.0; size];
+        pass.keep_anchor(l2 > 0.0 && self.may_round());
         let (mut listed, mut passes) = (true, 1);
         let (w, value) = match w {
             None if self.fixed.is_none() => {
@@ -234,6 +304,7 @@ impl Problem<'_> {
             }
         };
         let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes, products: 0 };
+        let mut near: Option<Near> = None;
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
         let mut quick = l2 > 0.0;
@@ -248,8 +319,13 @@ impl Problem<'_> {
         let noise = noise * self.shares.iter().fold(0.0, |most, share| share.max(most)) / (self.y.len() as f64).sqrt();
         let (mut right, mut fell) = (false, 1e-3);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
+        let (mut best_w, mut best_gradient) = (Vec::new(), Vec::new());
+        let mut proven = f64::INFINITY;
         let converged = loop {
-            tell(iterations, state.value.objective, &state.gradient, state.gap());
+            if !pass.left_out() {
+                proven = state.gap();
+            }
+            tell(iterations, state.value.objective, &state.gradient, proven);
             if l2 == 0.0 && state.value.separated {
                 return Err(Error::Separable { iterations });
             }
@@ -258,15 +334,27 @@ impl Problem<'_> {
                 (converged || iterations >= options.max_iterations).then_some(converged)
             };
             let mut end = ends(&state);
-            if end.is_some() && pass.left_out() {
+            let due = near.as_ref().is_some_and(|near| near.is_due(&state.value, l2, options.tolerance));
+            if (end.is_some() || due) && pass.left_out() {
                 far = false;
-                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                if near.is_some() {
+                    listed = self.blocks_work(0).is_some_and(|work| turn.steps > work);
+                    coarse = if listed { coarse.min(FINER) } else { coarse };
+                    let spread = state.value.spread;
+                    pass.keep_from(if listed { self.least(coarse, spread) } else { f32::INFINITY });
+                }
+                self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
                 end = ends(&state);
             }
             if let Some(converged) = end {
                 break converged;
             }
-            if l2 > 0.0 && self.fixed.is_none() && totals.due() && state.only_totals(l2, options.tolerance, noise) {
+            if l2 > 0.0
+                && self.fixed.is_none()
+                && !pass.left_out()
+                && totals.due()
+                && state.only_totals(l2, options.tolerance, noise)
+            {
                 totals.tries += 1;
                 let step = match !state.exact && pass.right(true) {
                     true => Some(vec![0.0; size]),
@@ -282,11 +370,12 @@ impl Problem<'_> {
                         state.w = biases;
                         std::mem::swap(&mut state.gradient, &mut next_gradient);
                         state.value = next;
+                        near = near.and_then(|near| near.anchored(&state, None, self.columns, l2));
                         continue;
                     }
                     totals.tries = TOTALS_TRIES;
                     // Its rows are not this point's.
-                    listed = false;
+                    (listed, near, rounded_from) = (false, None, usize::MAX);
                 }
             }
             let spread = state.value.spread;
@@ -312,11 +401,21 @@ impl Problem<'_> {
                 let left = 2.0 * pass_work * turn.steps_left(state.value.norm, target);
                 quick = self.blocks_work(entries).is_none_or(|work| turn.steps.min(left) <= work);
             }
+            if !quick {
+                (near, rounded_from) = (None, usize::MAX);
+            }
+            if near.is_none() && iterations >= rounded_from && pass.has_anchor() {
+                near = self.rounded(cancel)?.map(|rounded| Near::new(rounded, &state, self.columns, l2));
+                rounded_from = usize::MAX;
+            }
+            if near.is_none() && rounded_from == usize::MAX {
+                pass.keep_anchor(false);
+            }
             if !quick && (!listed || pass.left_out()) {
                 far = false;
                 pass.keep_from(self.least(coarse, spread));
                 listed = true;
-                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
             }
             let curvature =
                 (!quick).then(|| Curvature::new(pass.active(), self.total, self.columns, self.classes, self.parallel));
@@ -352,7 +451,9 @@ impl Problem<'_> {
                 found
             } else {
                 // Now and then a pass tells what the blocks would take.
-                listed = since % ASKED == ASKED - 1 && self.blocks_work(0).is_some_and(|work| turn.steps > work);
+                listed = near.is_none()
+                    && since % ASKED == ASKED - 1
+                    && self.blocks_work(0).is_some_and(|work| turn.steps > work);
                 if listed {
                     coarse = coarse.min(FINER);
                 }
@@ -360,16 +461,17 @@ impl Problem<'_> {
                 if since == 0 {
                     memory.rescale(&narrow);
                 }
-                (spent, since) = (spent + pass_work, since + 1);
-                turn.stepped(pass_work, state.value.norm);
+                let work = if near.is_some() { ROUNDED_WORK * pass_work } else { pass_work };
+                (spent, since) = (spent + work, since + 1);
+                turn.stepped(work, state.value.norm);
                 Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
             };
             last_norm = found.norm;
             let slope = dot(&found.direction, &state.gradient);
             far &= quick && -slope > FAR * state.value.objective;
             pass.leave_out(if far { self.negligible(spread) } else { 0.0 });
-            if pass.left_out() && !far {
-                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+            if pass.left_out() && !far && near.is_none() {
+                self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
                 continue;
             }
             // Without a penalty nothing is certified: what is left to gain is estimated.
@@ -390,31 +492,59 @@ impl Problem<'_> {
             right |= of_weights * fell < RIGHT * options.tolerance * state.value.objective;
             pass.right(right);
             let slack = if state.exact { 1e-14 } else { 2e-8 } * state.value.objective.abs();
-            let (mut step, mut tries) = (1.0, 0);
+            let (mut step, mut tries, mut failed) = (1.0, 0, f64::INFINITY);
+            let mut best: Option<(f64, Value)> = None;
             let next = loop {
                 next_w.iter_mut().zip(&state.w).zip(&found.direction).for_each(|((next, w), d)| *next = w + step * d);
-                let next = self.evaluate_near(&mut pass, state.exact, &mut next_w, l2, &mut next_gradient, cancel)?;
+                let next = match &near {
+                    Some(Near { rounded, anchor, .. }) => {
+                        self.evaluate_rounded(&mut pass, (rounded, anchor), &next_w, l2, &mut next_gradient, cancel)?
+                    }
+                    None => self.evaluate_near(&mut pass, state.exact, &mut next_w, l2, &mut next_gradient, cancel)?,
+                };
                 state.passes += 1;
-                tries += 1;
+                tries += usize::from(best.is_none());
                 state.bound = state.bound.max(next.bound);
-                if next.objective <= state.value.objective + 1e-4 * step * slope + slack {
-                    break Some(next);
+                let mut lower = next.objective <= state.value.objective + 1e-4 * step * slope + slack;
+                if !lower {
+                    // Where the objective is too coarse to tell, the slope still tells (Hager and Zhang 2005).
+                    let near = next.objective <= state.value.objective + if state.exact { 100.0 } else { 10.0 } * slack;
+                    lower = near && dot(&next_gradient, &found.direction).abs() <= -0.8 * slope;
                 }
-                // Where the objective is too coarse to tell, the slope still tells (Hager and Zhang 2005).
-                let near = next.objective <= state.value.objective + if state.exact { 100.0 } else { 10.0 } * slack;
-                if near && dot(&next_gradient, &found.direction).abs() <= -0.8 * slope {
-                    break Some(next);
+                let objective = next.objective;
+                if lower && best.as_ref().is_none_or(|best| objective < best.1.objective) {
+                    let left = dot(&next_gradient, &found.direction) / slope;
+                    if found.products < DEAR || !failed.is_finite() || failed <= WIDE * step || left < LEFT {
+                        break Some(next);
+                    }
+                    best_w.clone_from(&next_w);
+                    best_gradient.clone_from(&next_gradient);
+                    best = Some((step, next));
+                } else {
+                    failed = step;
+                }
+                if let Some((at, value)) = best.take_if(|best| failed <= WIDE * best.0) {
+                    step = at;
+                    std::mem::swap(&mut next_w, &mut best_w);
+                    std::mem::swap(&mut next_gradient, &mut best_gradient);
+                    // The last pass's rows are those of another point.
+                    listed = false;
+                    break Some(value);
                 }
                 if tries == TRIES {
                     break None;
                 }
-                let fitted = -slope * step * step / (2.0 * (next.objective - state.value.objective - slope * step));
-                step = if fitted.is_finite() { fitted.clamp(0.1 * step, 0.6 * step) } else { 0.1 * step };
+                let fitted = -slope * step * step / (2.0 * (objective - state.value.objective - slope * step));
+                step = match &best {
+                    Some(best) => (best.0 * failed).sqrt(),
+                    None if fitted.is_finite() => fitted.clamp(0.1 * step, 0.6 * step),
+                    None => 0.1 * step,
+                };
             };
             if next.is_none() && pass.left_out() {
                 // What was left out may be to blame.
-                far = false;
-                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                (far, near) = (false, None);
+                self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
                 continue;
             }
             let Some(next) = next else {
@@ -433,6 +563,9 @@ impl Problem<'_> {
                 coarse *= 0.1;
             }
             iterations += 1;
+            if let Some(near) = &mut near {
+                near.steps += 1;
+            }
             totals.stepped();
             fell = (next.norm / state.value.norm).powi(2);
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
@@ -454,8 +587,8 @@ impl Problem<'_> {
                 _ => 1,
             };
             if stalled >= patience && pass.left_out() {
-                (stalled, far) = (0, false);
-                self.go_whole(&mut state, &mut pass, l2, cancel)?;
+                (stalled, far, near) = (0, false, None);
+                self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
             } else if stalled >= patience {
                 if state.exact {
                     break false;
@@ -491,11 +624,21 @@ impl Problem<'_> {
         Ok(Some(step))
     }
 
-    /// Value, gradient and bound of the same point again, of a pass that leaves nothing out, and from now on none does.
-    fn go_whole(&self, state: &mut State, pass: &mut Pass, l2: f64, cancel: &Cancel) -> Result<()> {
+    /// Value, gradient and bound of the same point again, of a pass that leaves nothing out, and from now on none does but
+    /// those from this anchor on.
+    fn go_whole(
+        &self,
+        state: &mut State,
+        pass: &mut Pass,
+        near: &mut Option<Near>,
+        l2: f64,
+        cancel: &Cancel,
+    ) -> Result<()> {
         pass.leave_out(0.0);
+        let told = near.is_some().then(|| state.gradient.clone());
         state.value = self.evaluate_near(pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+        *near = near.take().and_then(|near| near.anchored(state, told.as_deref(), self.columns, l2));
         Ok(())
     }
 

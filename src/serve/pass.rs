@@ -19,6 +19,7 @@ use crate::cancel::Cancel;
 use crate::curvature::Active;
 use crate::error::Result;
 use crate::pass_wide::{Packed, Sparse, WideBlocks};
+use crate::rounded::{Move, Rounded, TOGETHER, round_residuals};
 use crate::rows::Rows;
 
 /// Rows per block: 32 rows of 2,048 columns are 256 KiB.
@@ -89,6 +90,8 @@ pub struct Pass {
     gradient: Vec<f64>,
     bias_gradient: Vec<f64>,
     taken: Vec<f64>,
+    /// Of rounded rows.
+    sums: Vec<f64>,
     bias: Vec<f64>,
     biases: Option<Biases>,
     right: bool,
@@ -98,7 +101,22 @@ pub struct Pass {
     least: f32,
     cut: f32,
     left_out: bool,
+    keeps: bool,
     bfloat: Option<Bfloat>,
+}
+
+/// What a pass over rounded rows found, from the anchor on: see [`crate::rounded`].
+pub struct Moved<'b> {
+    /// Sum over rows of weight times cross-entropy.
+    pub loss: f64,
+    /// Sum over rows of the anchor's residuals times how far scores have moved.
+    pub along: f64,
+    /// `[classes, width]`, for [`Rounded::gradient`].
+    pub sums: &'b [f64],
+    /// `[classes]`: sum over rows of how much residuals have changed, as rounded.
+    pub taken: &'b [f64],
+    /// `[classes]`: as they are.
+    pub bias_gradient: &'b [f64],
 }
 
 /// What a part of the rows adds up to.
@@ -116,6 +134,20 @@ pub struct Part {
     pub sparse: Sparse,
     pub halves: bfloat::Block,
     scratch: Vec<f32>,
+    /// Scores and residuals of all its blocks at the anchor, `[classes][BLOCK]` each.
+    anchor: (Vec<f32>, Vec<f32>),
+    rounded: RoundedPart,
+}
+
+/// What a part has for passes over rounded rows.
+#[derive(Default)]
+struct RoundedPart {
+    along: f64,
+    /// Of one or two blocks: how far scores have moved, and then residuals.
+    moved: Vec<f32>,
+    pairs: Vec<u32>,
+    scale: Vec<f32>,
+    sums: Vec<f32>,
 }
 
 impl Pass {
@@ -137,6 +169,8 @@ impl Pass {
             sparse: Sparse::default(),
             halves: bfloat::Block::default(),
             scratch: Vec::new(),
+            anchor: Default::default(),
+            rounded: RoundedPart::default(),
         };
         Self {
             arch: Arch::new(),
@@ -147,6 +181,7 @@ impl Pass {
             gradient: vec![0.0; size],
             bias_gradient: vec![0.0; data.classes],
             taken: vec![0.0; data.classes],
+            sums: Vec::new(),
             bias: Vec::new(),
             biases: None,
             right: false,
@@ -156,8 +191,23 @@ impl Pass {
             least: 1e-4,
             cut: 0.0,
             left_out: false,
+            keeps: false,
             bfloat: Bfloat::new(),
         }
+    }
+
+    /// From now on passes in float32 over few classes keep the scores and residuals of all rows, for [`Pass::run_rounded`],
+    /// or they do not.
+    pub fn keep_anchor(&mut self, keeps: bool) {
+        self.keeps = keeps;
+        if !keeps {
+            self.parts.iter_mut().for_each(|part| part.anchor = Default::default());
+        }
+    }
+
+    /// Whether those of the last pass in float32 are there.
+    pub fn has_anchor(&self) -> bool {
+        self.parts.iter().all(|part| !part.anchor.0.is_empty())
     }
 
     /// From now on, for steps that are far from the optimum: residuals below this, times a row's weight, may be left out of the
@@ -234,7 +284,7 @@ impl Pass {
             biases.right(scores, data, &mut self.bias, cancel)?;
         }
         let bias = &self.bias[..];
-        let (least, cut) = (self.least, self.cut);
+        let (least, cut, keeps) = (self.least, self.cut, self.keeps && !wide);
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
             let last = (first + rows_per_part).min(data.y.len());
@@ -244,6 +294,8 @@ impl Pass {
             (part.loss, part.separated) = (0.0, true);
             part.active.clear();
             part.sparse.begin(cut > 0.0);
+            part.anchor.0.clear();
+            part.anchor.1.clear();
             let mut scratch = std::mem::take(&mut part.scratch);
             for start in (first..last).step_by(BLOCK * 8) {
                 cancel.check()?;
@@ -263,7 +315,7 @@ impl Pass {
                     }),
                     false => {
                         let known = known.then_some(start - first);
-                        arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, known, part });
+                        arch.dispatch(Blocks { data, x, packed, tiles, bias, start, end, least, known, keeps, part });
                     }
                 }
             }
@@ -297,6 +349,49 @@ impl Pass {
 }
 
 impl Pass {
+    /// Over rounded rows, `step` away from the anchor: where the last pass in float32 was, which kept it.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub fn run_rounded(&mut self, data: &Data, rounded: &Rounded, step: &Move, cancel: &Cancel) -> Result<Moved<'_>> {
+        let (arch, rows_per_part, bias) = (self.arch, self.rows_per_part, &self.bias[..]);
+        let width = rounded.width();
+        let work = |(index, part): (usize, &mut Part)| {
+            let first = index * rows_per_part;
+            let last = (first + rows_per_part).min(data.y.len());
+            part.bias_gradient.fill(0.0);
+            part.taken.fill(0.0);
+            (part.loss, part.rounded.along) = (0.0, 0.0);
+            part.rounded.sums.clear();
+            part.rounded.sums.resize(bias.len() * width, 0.0);
+            part.rounded.scale.resize(bias.len(), 0.0);
+            for start in (first..last).step_by(BLOCK * 8) {
+                cancel.check()?;
+                let end = (start + BLOCK * 8).min(last);
+                arch.dispatch(RoundedBlocks { data, rounded, step, bias, range: (start, end), first, part });
+            }
+            Ok(())
+        };
+        if self.parallel {
+            self.parts.par_iter_mut().enumerate().map(work).collect::<Result<()>>()?;
+        } else {
+            self.parts.iter_mut().enumerate().try_for_each(work)?;
+        }
+        let (mut loss, mut along) = (0.0, 0.0);
+        self.sums.clear();
+        self.sums.resize(self.bias_gradient.len() * width, 0.0);
+        self.bias_gradient.fill(0.0);
+        self.taken.fill(0.0);
+        for part in &self.parts {
+            (loss, along) = (loss + part.loss, along + part.rounded.along);
+            self.sums.iter_mut().zip(&part.rounded.sums).for_each(|(sum, &g)| *sum += f64::from(g));
+            self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, &g)| *sum += g);
+            self.taken.iter_mut().zip(&part.taken).for_each(|(sum, &g)| *sum += g);
+        }
+        self.left_out = true;
+        Ok(Moved { loss, along, sums: &self.sums, taken: &self.taken, bias_gradient: &self.bias_gradient })
+    }
+
     /// As [`Pass::run`] in float64 throughout.
     ///
     /// # Errors
@@ -565,6 +660,8 @@ struct Blocks<'a> {
     least: f32,
     /// How far behind the part's first row the first of these is, where the part's scores are there already.
     known: Option<usize>,
+    /// Whether scores and residuals are kept.
+    keeps: bool,
     part: &'a mut Part,
 }
 
@@ -573,7 +670,7 @@ impl WithSimd for Blocks<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { data, packed, tiles, bias, least, part, known, .. } = self;
+        let Self { data, packed, tiles, bias, least, part, known, keeps, .. } = self;
         let columns = data.columns;
         let of_block = BLOCK * data.classes;
         let mut all = std::mem::take(if known.is_some() { &mut part.all_scores } else { &mut part.scores });
@@ -587,6 +684,9 @@ impl WithSimd for Blocks<'_> {
             if known.is_none() {
                 Scores { x, columns, packed, tiles, scores: &mut *scores }.with_simd(simd);
             }
+            if keeps {
+                part.anchor.0.extend_from_slice(scores);
+            }
             softmax(
                 scores,
                 bias,
@@ -595,6 +695,9 @@ impl WithSimd for Blocks<'_> {
                 &mut part.loss,
                 &mut part.separated,
             );
+            if keeps {
+                part.anchor.1.extend_from_slice(scores);
+            }
             let residuals = scores.as_chunks::<BLOCK>().0;
             for row in first..last {
                 let (label, r) = (data.y[row] as usize, row - first);
@@ -613,6 +716,59 @@ impl WithSimd for Blocks<'_> {
             }
         }
         *(if known.is_some() { &mut part.all_scores } else { &mut part.scores }) = all;
+    }
+}
+
+/// Some rows of one part, rounded, from the anchor on.
+struct RoundedBlocks<'a> {
+    data: &'a Data<'a>,
+    rounded: &'a Rounded,
+    step: &'a Move,
+    bias: &'a [f64],
+    range: (usize, usize),
+    /// The part's first row.
+    first: usize,
+    part: &'a mut Part,
+}
+
+impl WithSimd for RoundedBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { data, rounded, step, bias, range, first, part } = self;
+        let of_block = BLOCK * bias.len();
+        let RoundedPart { along, moved, pairs, scale, sums } = &mut part.rounded;
+        for start in (range.0..range.1).step_by(TOGETHER) {
+            let end = (start + TOGETHER).min(range.1);
+            moved.resize((end - start).div_ceil(BLOCK) * of_block, 0.0);
+            rounded.forward::<BLOCK>((start, end), step, moved);
+            for (start, moved) in (start..end).step_by(BLOCK).zip(moved.chunks_exact_mut(of_block)) {
+                let end = (start + BLOCK).min(end);
+                let at = (start - first) * bias.len();
+                let (scores, before) = (&part.anchor.0[at..at + of_block], &part.anchor.1[at..at + of_block]);
+                let (moved, before) = (moved.as_chunks_mut::<BLOCK>().0, before.as_chunks::<BLOCK>().0);
+                let mut product = [0f32; BLOCK];
+                for ((moved, before), scores) in moved.iter_mut().zip(before).zip(scores.as_chunks::<BLOCK>().0) {
+                    for r in 0..BLOCK {
+                        product[r] += moved[r] * before[r];
+                        moved[r] += scores[r];
+                    }
+                }
+                *along += product[..end - start].iter().map(|&v| f64::from(v)).sum::<f64>();
+                let weights = data.weights.map(|weights| &weights[start..end]);
+                softmax(moved.as_flattened_mut(), bias, &data.y[start..end], weights, &mut part.loss, &mut true);
+                for ((moved, before), sum) in moved.iter_mut().zip(before).zip(&mut part.bias_gradient) {
+                    for r in 0..BLOCK {
+                        moved[r] -= before[r];
+                    }
+                    moved[end - start..].fill(0.0);
+                    *sum += moved.iter().map(|&v| f64::from(v)).sum::<f64>();
+                }
+            }
+            round_residuals::<BLOCK>(moved, pairs, scale, &mut part.taken);
+            rounded.backward((start, end), pairs, scale, sums);
+        }
     }
 }
 

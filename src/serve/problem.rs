@@ -14,11 +14,14 @@ use crate::error::{Error, Result};
 use crate::pass::{Data, Pass};
 use crate::pass_wide;
 use crate::precondition::{Sample, Source};
+use crate::rounded::Rounded;
 use crate::rows::Rows;
 use crate::solver::{FitOptions, Intercept};
 use crate::sparse::check_l1;
 use crate::statistics::{Statistics, statistics};
 
+/// Fewest values that it pays to round.
+const MANY_VALUES: usize = 1 << 21;
 /// Most values that rows are read twice of for biases that are right.
 const FEW_VALUES: usize = 1 << 20;
 
@@ -54,6 +57,27 @@ pub struct Problem<'a> {
     pub fixed: Option<Vec<f64>>,
     one_column: bool,
     sample: OnceLock<Option<Sample>>,
+    rounded: OnceLock<Option<Rounded>>,
+}
+
+/// A point that steps over rounded rows start from.
+pub struct Anchor {
+    w: Vec<f64>,
+    gradient: Vec<f64>,
+    objective: f64,
+    /// Mean loss.
+    loss: f64,
+    spread: f64,
+}
+
+impl Anchor {
+    /// Of what a pass in float32 found, which kept its rows' scores.
+    pub fn new(w: &[f64], gradient: &[f64], value: &Value, columns: usize, l2: f64) -> Self {
+        let square: f64 = w.chunks_exact(columns + 1).map(|w| dot(&w[..columns], &w[..columns])).sum();
+        let loss = value.objective - 0.5 * l2 * square;
+        let (w, gradient) = (w.to_vec(), gradient.to_vec());
+        Self { w, gradient, objective: value.objective, loss, spread: value.spread }
+    }
 }
 
 /// What a point is worth.
@@ -177,6 +201,7 @@ impl<'a> Problem<'a> {
             fixed,
             one_column: options.one_column,
             sample: OnceLock::new(),
+            rounded: OnceLock::new(),
         })
     }
 
@@ -412,6 +437,71 @@ impl<'a> Problem<'a> {
         // What is not whole proves nothing.
         let bound = if pass.left_out() { f64::NEG_INFINITY } else { value.bound };
         Ok(Value { separated, bound, ..value })
+    }
+
+    /// Whether passes over rounded rows could pay: many values, and the kernels of few classes.
+    pub fn may_round(&self) -> bool {
+        self.y.len() * self.columns >= MANY_VALUES && self.classes < pass_wide::CLASSES
+    }
+
+    /// Whether the rows are rounded already.
+    pub fn is_rounded(&self) -> bool {
+        self.rounded.get().is_some()
+    }
+
+    /// The rows rounded to 8 bits, once.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn rounded(&self, cancel: &Cancel) -> Result<Option<&Rounded>> {
+        if self.rounded.get().is_none() {
+            let rounded = self.inside(|| Rounded::new(&self.data(), self.parallel, cancel))?;
+            // Only this thread can have filled it meanwhile.
+            let _ = self.rounded.set(rounded);
+        }
+        Ok(self.rounded.get().and_then(Option::as_ref))
+    }
+
+    /// As [`Problem::evaluate_near`], by rounded rows and from an anchor on, where the pass's last in float32 was; nothing is
+    /// proven.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn evaluate_rounded(
+        &self,
+        pass: &mut Pass,
+        (rounded, anchor): (&Rounded, &Anchor),
+        w: &[f64],
+        l2: f64,
+        gradient: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<Value> {
+        let (columns, width) = (self.columns, self.columns + 1);
+        let moved: Vec<f64> = w.iter().zip(&anchor.w).map(|(w, anchor)| w - anchor).collect();
+        let of_weights = moved.chunks_exact(width).flat_map(|moved| moved.iter().zip(&self.scale));
+        let weights: Vec<f32> = of_weights.map(|(moved, scale)| (moved * scale) as f32).collect();
+        let bias: Vec<f64> = moved.chunks_exact(width).map(|moved| moved[columns]).collect();
+        let step = rounded.take(&weights, &bias, &self.mean);
+        let data = self.data();
+        let found = self.inside(|| pass.run_rounded(&data, rounded, &step, cancel))?;
+        let (mut square, mut norm, mut bias_gradient) = (0.0, 0.0, 0f64);
+        let before = anchor.gradient.chunks_exact(width).zip(moved.chunks_exact(width));
+        for (class, (gradient, (before, moved))) in gradient.chunks_exact_mut(width).zip(before).enumerate() {
+            let change = rounded.gradient(class, found.sums, found.taken[class], &self.mean);
+            let (of_weights, of_bias) = gradient.split_at_mut(columns);
+            for (k, (gradient, change)) in of_weights.iter_mut().zip(change).enumerate() {
+                *gradient = before[k] + change * self.scale[k] / self.total + l2 * moved[k];
+            }
+            let change = if self.fixed.is_some() { 0.0 } else { found.bias_gradient[class] };
+            of_bias[0] = before[columns] + change / self.total;
+            square += dot(&moved[..columns], &moved[..columns]);
+            norm += dot(of_weights, of_weights);
+            bias_gradient = bias_gradient.max(of_bias[0].abs());
+        }
+        let loss = (found.loss - found.along) / self.total - anchor.loss;
+        let objective = anchor.objective + loss + dot(&anchor.gradient, &moved) + 0.5 * l2 * square;
+        let (bound, spread) = (f64::NEG_INFINITY, anchor.spread);
+        Ok(Value { objective, bound, bias_gradient, bias_gap: 0.0, separated: false, norm: norm.sqrt(), spread })
     }
 
     /// The [prior](Self::prior) and what it is worth, which the classes' sums tell without a pass. Not of a given bias.
