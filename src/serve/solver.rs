@@ -89,11 +89,12 @@ impl Default for FitOptions {
 pub struct Progress {
     /// Iterations done.
     pub iteration: usize,
-    /// Value of the objective; with many classes, far from the optimum, to three digits or so.
+    /// Value of the objective: with many classes, far from the optimum, to three digits or so, and with few as rounded rows tell
+    /// it. At the end it is exact.
     pub objective: f64,
     /// Euclidean norm of its gradient (centred columns).
     pub gradient_norm: f64,
-    /// Certified relative gap, infinite while nothing is known.
+    /// Certified relative gap, of the last point that was looked at without rounding; infinite while nothing is known.
     pub gap: f64,
     /// Seconds since the fit began.
     pub seconds: f64,
@@ -104,7 +105,7 @@ pub struct Progress {
 pub struct FitReport {
     /// Steps of L-BFGS and of Newton's method.
     pub iterations: usize,
-    /// Passes over all rows and columns, for value and gradient. What a fit of many classes finds within few directions before
+    /// Passes over all rows and columns, for value and gradient, as they are or rounded. What a fit of many classes finds within few directions before
     /// the first costs parts of passes, and is not among them.
     pub passes: usize,
     /// Products with the Hessian, each over the rows that still curve the loss.

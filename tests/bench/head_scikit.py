@@ -1,11 +1,10 @@
 """The head's fit beside scikit-learn's LogisticRegression: the same features, labels and penalty, in turn, in one run.
 
 usage: python tests/bench/head_scikit.py --trace PROGRAM [--iterations N] [--penalties A,B,C] [--until-theirs] FEATURES.npy LABELS.npy ...
-PROGRAM is the built benchmark `head_trace` (`cargo bench --no-run --bench head_trace` says where it is): it prints every step's CPU
-seconds, objective and certified gap. It runs before and after each of scikit-learn's fits (lbfgs, tol 1e-4, at most N
-iterations, one thread), and the mean counts. With --until-theirs it runs twice after it, and only as far as scikit-learn's
-objective: fits with many classes take minutes from there to a certified optimum. Objectives of scikit-learn are evaluated in float64 from its weights. Times are
-CPU seconds of fitting alone, on one thread each.
+PROGRAM is the built benchmark `head_trace` (`cargo bench --no-run --bench head_trace` says where it is). It runs to its certified end
+before each of scikit-learn's fits (lbfgs, tol 1e-4, at most N iterations, one thread), and twice after it to scikit-learn's objective; with
+--until-theirs only this: fits with many classes take minutes from there to a certified optimum. Objectives of scikit-learn are
+evaluated in float64 from its weights, ours are those that fits end with. Times are CPU seconds of fitting alone, on one thread each.
 Needs numpy, scikit-learn and threadpoolctl.
 """
 import argparse
@@ -39,16 +38,10 @@ def objective(x, y, w, b, l2):
     return loss / len(x) + 0.5 * l2 * (w ** 2).sum()
 
 
-def trace(features, labels, lam, *enough):
+def last_line(features, labels, lam, *enough):
+    """Of the fit to its certified end, or to where its objective is enough."""
     command = [arguments.trace, features, labels, repr(lam), *(repr(float(objective)) for objective in enough)]
-    lines = list(map(json.loads, subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()))
-    return (lines[:-1], lines[-1]) if "passes" in lines[-1] else (lines, None)
-
-
-def until(runs, reached):
-    """Mean CPU seconds of the first point that is good enough; None where one run has none."""
-    found = [next((point["cpu"] for point in points if reached(point)), None) for points, _ in runs]
-    return None if None in found else sum(found) / len(found)
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
 
 
 def text(seconds):
@@ -63,20 +56,15 @@ for features, labels in zip(arguments.files[::2], arguments.files[1::2]):
     x, y = np.load(features).astype(np.float32), np.load(labels).astype(np.int64)
     n, classes = len(x), int(y.max()) + 1
     for lam in map(float, arguments.penalties.split(",")):
-        runs = [] if arguments.until_theirs else [trace(features, labels, lam)]
+        end = None if arguments.until_theirs else last_line(features, labels, lam)
         model = LogisticRegression(C=1 / lam, tol=1e-4, max_iter=arguments.iterations)
         with threadpool_limits(1):
             began = time.thread_time()
             model.fit(x, y)
             peer = time.thread_time() - began
         theirs = objective(x, y, model.coef_.astype(np.float64), model.intercept_.astype(np.float64), lam / n)
-        if arguments.until_theirs:
-            runs += [trace(features, labels, lam, theirs) for _ in range(2)]
-        else:
-            runs.append(trace(features, labels, lam))
-        end = runs[0][1]
-        same = until(runs, lambda point: point["objective"] <= theirs)
-        sure = until(runs, lambda point: point["gap"] is not None and point["gap"] <= 1e-6)
+        same = sum(last_line(features, labels, lam, theirs)["cpu"] for _ in range(2)) / 2
+        sure = end["cpu"] if end and end["gap"] <= 1e-6 else None
         ratio = lambda seconds: "none" if seconds is None else f"{peer / seconds:.3g}"
         stopped = "" if model.n_iter_[0] < arguments.iterations else " (not converged)"
         data = f"{pathlib.Path(features).name.split('.')[0]}, {n} x {x.shape[1]} x {classes}, {lam:g}"

@@ -51,7 +51,7 @@ fn main() {
             let objective = fit(x.view(), &y, classes, &options, &Cancel::new(), None).unwrap().2.objective;
             let cpu = cpu_seconds() - began;
             if objective <= enough {
-                return println!("{}", serde_json::json!({ "cpu": cpu, "objective": objective }));
+                return println!("{}", serde_json::json!({ "cpu": cpu, "objective": objective, "gap": null }));
             }
             options.max_iterations += 1;
         }
