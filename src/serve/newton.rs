@@ -32,8 +32,10 @@ use crate::problem::{Anchor, Problem, Value, add, dot};
 use crate::rounded::Rounded;
 use crate::solver::{FitOptions, FitReport, Progress};
 
-/// Most products for one step.
+/// Most products for one step; and fewest that are the most for one, after steps that went less than half as far as it was thought:
+/// where the quadratic model does not reach, its minimum need not be found exactly.
 const PRODUCTS: usize = 400;
+const FEWEST_PRODUCTS: usize = 12;
 /// By what factor the penalty may differ from that which a preconditioner was made for: more steps around it cost less than
 /// another. Twice the protocol's step from one value to the next.
 const PENALTIES: f64 = 4.0;
@@ -322,6 +324,7 @@ impl Problem<'_> {
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let (mut best_w, mut best_gradient) = (Vec::new(), Vec::new());
         let mut proven = f64::INFINITY;
+        let mut most_products = PRODUCTS;
         let converged = loop {
             if !pass.left_out() {
                 proven = state.gap();
@@ -443,7 +446,8 @@ impl Problem<'_> {
             let found = if let Some(curvature) = curvature {
                 pass.keep_from(self.least(coarse, spread));
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
-                let found = self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, cancel)?;
+                let found =
+                    self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, most_products, cancel)?;
                 state.products += found.products;
                 spent += curvature.work() * found.products as f64;
                 turn.last = self.blocks_product_work(&curvature) * found.products as f64;
@@ -563,6 +567,12 @@ impl Problem<'_> {
             if !quick && -slope < NEAR * next.objective && left < 1.0 - 1.2 * step && coarse > 1e-7 {
                 coarse *= 0.1;
             }
+            if found.products > 0 {
+                most_products = match step < 0.5 {
+                    true => (found.products / 2).max(FEWEST_PRODUCTS),
+                    false => (2 * most_products).min(PRODUCTS),
+                };
+            }
             iterations += 1;
             if let Some(near) = &mut near {
                 near.steps += 1;
@@ -663,6 +673,7 @@ impl Problem<'_> {
         apply: impl Fn(&[f64]) -> Vec<f64>,
         last_norm: f64,
         enough: Enough,
+        most_products: usize,
         cancel: &Cancel,
     ) -> Result<Step> {
         let mut residual: Vec<f64> = gradient.iter().map(|g| -g).collect();
@@ -675,7 +686,7 @@ impl Problem<'_> {
         let mut direction = vec![0.0; gradient.len()];
         let mut image = vec![0.0; gradient.len()];
         let mut products = 0;
-        while products == 0 || products < PRODUCTS && rz > wanted && !enough.reached(&residual, self.columns) {
+        while products == 0 || products < most_products && rz > wanted && !enough.reached(&residual, self.columns) {
             self.curve(curvature, &p, l2, &mut image, cancel)?;
             products += 1;
             let bend = dot(&p, &image);
