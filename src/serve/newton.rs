@@ -74,9 +74,10 @@ const ROUNDED_FROM: usize = 3;
 const ROUNDED_WORK: f64 = 0.4;
 /// Steps of the bias alone between two of all parameters.
 const TOTALS_TRIES: usize = 4;
-/// A step of so many products is worth some passes more for how far it goes: until the longest step that does is no shorter
-/// than the shortest one that does not, over this.
+/// A step of so many products, which promises no more than this, relative to the objective, is worth some passes more for how far
+/// it goes: until the longest step that does is no shorter than the shortest one that does not, over the last.
 const DEAR: usize = 4;
+const NOT_FAR: f64 = 0.03;
 const WIDE: f64 = 1.8;
 /// But not beyond where so much of the slope is left.
 const LEFT: f64 = 0.3;
@@ -519,7 +520,8 @@ impl Problem<'_> {
                 let objective = next.objective;
                 if lower && best.as_ref().is_none_or(|best| objective < best.1.objective) {
                     let left = dot(&next_gradient, &found.direction) / slope;
-                    if found.products < DEAR || !failed.is_finite() || failed <= WIDE * step || left < LEFT {
+                    let dear = found.products >= DEAR && -slope < NOT_FAR * state.value.objective;
+                    if !dear || !failed.is_finite() || failed <= WIDE * step || left < LEFT {
                         break Some(next);
                     }
                     best_w.clone_from(&next_w);

@@ -34,10 +34,12 @@ fn main() {
     let l2 = penalty.parse::<f64>().unwrap() / y.len() as f64;
     let mut options = FitOptions { l2, threads: 1, max_iterations: 5000, ..FitOptions::default() };
     let mut points: Vec<(f64, f64, f64)> = Vec::new();
+    let mut iterations = 0;
     let began = cpu_seconds();
     let cancel = Cancel::new();
     let mut progress = |now: &Progress| {
         points.push((cpu_seconds() - began, now.objective, now.gap));
+        iterations = now.iteration;
         if now.objective <= enough {
             cancel.trigger();
         }
@@ -45,7 +47,7 @@ fn main() {
     let found = fit(x.view(), &y, classes, &options, &cancel, Some(&mut progress));
     let cpu = cpu_seconds() - began;
     if matches!(found, Err(Error::Cancelled)) {
-        options.max_iterations = points.len() - 1;
+        options.max_iterations = iterations;
         loop {
             let began = cpu_seconds();
             let objective = fit(x.view(), &y, classes, &options, &Cancel::new(), None).unwrap().2.objective;
