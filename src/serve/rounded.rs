@@ -683,4 +683,29 @@ mod tests {
         let found = problem.solve(&options, Some(w), &cancel, None, Instant::now(), &mut Kept::default()).unwrap();
         assert!(found.report.converged && !problem.is_rounded(), "{:?}", found.report);
     }
+
+    #[test]
+    fn a_row_so_far_out_that_rounding_leaves_nothing_of_the_others_does_no_harm() {
+        let (columns, classes) = (300, 6);
+        let (mut x, y) = rows(7000, columns, classes);
+        x[..columns].iter_mut().for_each(|x| *x *= 1e4);
+        let cancel = Cancel::new();
+        let options = FitOptions { l2: 1e-3, threads: 1, ..FitOptions::default() };
+        let problem = Problem::new(Rows::F32(&x), columns, &y, classes, &options, &cancel).unwrap();
+        let found = problem.solve(&options, None, &cancel, None, Instant::now(), &mut Kept::default()).unwrap();
+        assert!(found.report.converged, "{:?}", found.report);
+        let Some(rounded) = problem.rounded(&cancel).unwrap() else { return };
+        let start = problem.prior();
+        let (mut told, mut whole) = (vec![0.0; start.len()], vec![0.0; start.len()]);
+        let mut pass = Pass::new(&problem.data(), false);
+        pass.keep_anchor(true);
+        let value = problem.evaluate(&mut pass, false, &start, 1e-3, &mut whole, &cancel).unwrap();
+        let anchor = Anchor::new(&start, &whole, &value, columns, 1e-3);
+        problem.evaluate_rounded(&mut pass, (rounded, &anchor), &found.w, 1e-3, &mut told, &cancel).unwrap();
+        problem.evaluate(&mut pass, false, &found.w, 1e-3, &mut whole, &cancel).unwrap();
+        // What rounded rows tell there is nothing that a fit could go by.
+        let norm = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let off: Vec<f64> = told.iter().zip(&whole).map(|(a, b)| a - b).collect();
+        assert!(norm(&off) > 10.0 * norm(&whole), "{} of {}", norm(&off), norm(&whole));
+    }
 }
