@@ -4,14 +4,11 @@
 //! Factors are rounded to bfloat16's 8 bits, sums are float32. A vector's lane holds two neighbours: of a row's columns for
 //! scores, of a column's rows for gradients.
 
+use crate::vnni::Support;
+
 /// That this processor multiplies bfloat16. Without it there is none, and so nothing to call.
 #[derive(Clone, Copy, Debug)]
 pub struct Bfloat(Support);
-
-#[cfg(target_arch = "x86_64")]
-type Support = ();
-#[cfg(not(target_arch = "x86_64"))]
-type Support = std::convert::Infallible;
 
 /// Numbers of a vector of float32.
 pub const LANES: usize = 16;

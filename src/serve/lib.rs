@@ -48,6 +48,7 @@ mod sparse;
 mod statistics;
 pub mod store;
 pub mod trainer;
+mod vnni;
 mod watch;
 mod working_set;
 

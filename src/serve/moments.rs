@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::vnni::Vnni;
 
 /// Rows whose products are added up at once, and the largest number that they are rounded to: 256 * 2895^2 < 2^31.
 const TOGETHER: usize = 256;
@@ -35,7 +36,7 @@ pub fn add(
     cancel: &Cancel,
 ) -> Result<bool> {
     let few = width < FEWEST || weighted.len() < FEWEST;
-    let Some(kernels) = Kernels::new().filter(|_| !few && weighted.iter().all(|&(_, weight)| weight >= 0.0)) else {
+    let Some(kernels) = Vnni::new().filter(|_| !few && weighted.iter().all(|&(_, weight)| weight >= 0.0)) else {
         return Ok(false);
     };
     let row = |&(row, weight): &(u32, f32)| (&rows[row as usize * width..][..width], weight.sqrt());
@@ -69,15 +70,6 @@ pub fn add(
     Ok(true)
 }
 
-/// That this processor has the instructions. Without them there is none, and so nothing to call.
-#[derive(Clone, Copy, Debug)]
-struct Kernels(Support);
-
-#[cfg(target_arch = "x86_64")]
-type Support = ();
-#[cfg(not(target_arch = "x86_64"))]
-type Support = std::convert::Infallible;
-
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vectors of this processor, whose features were found before any of it is called")]
 mod kernels {
@@ -88,18 +80,14 @@ mod kernels {
         _mm512_storeu_si512,
     };
 
-    use super::{COLUMNS, Kernels, ROWS};
+    use super::{COLUMNS, ROWS};
+    use crate::vnni::Vnni;
 
     /// Numbers of a vector.
     const LANES: usize = 16;
     const VECTORS: usize = COLUMNS / LANES;
 
-    impl Kernels {
-        /// If this processor has the instructions.
-        pub fn new() -> Option<Self> {
-            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")).then_some(Self(()))
-        }
-
+    impl Vnni {
         /// Makes `largest` reach a row's values times `root`.
         pub fn reach(self, x: &[f32], root: f32, largest: &mut [f32]) {
             // SAFETY: only where `new` found the features is there a `self`; this holds for all below.
@@ -215,13 +203,9 @@ mod kernels {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod kernels {
-    use super::Kernels;
+    use crate::vnni::Vnni;
 
-    impl Kernels {
-        pub fn new() -> Option<Self> {
-            None
-        }
-
+    impl Vnni {
         pub fn reach(self, _: &[f32], _: f32, _: &mut [f32]) {
             match self.0 {}
         }

@@ -120,7 +120,7 @@ impl State {
 
     /// Whether nothing but the classes' totals, which the bias decides, keeps the gap above this.
     fn only_totals(&self, l2: f64, tolerance: f64, noise: f64) -> bool {
-        let of_weights = self.value.norm * self.value.norm / (2.0 * l2);
+        let of_weights = self.value.weights_gap(l2);
         let least = if self.exact { 0.0 } else { noise };
         of_weights < 0.9 * tolerance * self.value.objective && self.value.bias_gradient > least
     }
@@ -206,8 +206,7 @@ impl<'a> Near<'a> {
 
     /// Whether steps from the anchor have come as far as they can, or as they need, or as far as they are to go unwatched.
     fn is_due(&self, value: &Value, l2: f64, tolerance: f64) -> bool {
-        let of_weights = value.norm * value.norm / (2.0 * l2);
-        let near = value.norm < self.share * self.norm || of_weights < 0.8 * tolerance * value.objective;
+        let near = value.norm < self.share * self.norm || value.weights_gap(l2) < 0.8 * tolerance * value.objective;
         near || self.steps >= self.most
     }
 
@@ -343,10 +342,7 @@ impl Problem<'_> {
             if (end.is_some() || due) && pass.left_out() {
                 far = false;
                 if near.is_some() {
-                    listed = self.blocks_work(0).is_some_and(|work| turn.steps > work);
-                    coarse = if listed { coarse.min(FINER) } else { coarse };
-                    let spread = state.value.spread;
-                    pass.keep_from(if listed { self.least(coarse, spread) } else { f32::INFINITY });
+                    listed = self.list_for_blocks(&mut pass, &turn, &mut coarse, state.value.spread, true);
                 }
                 self.go_whole(&mut state, &mut pass, &mut near, l2, cancel)?;
                 end = ends(&state);
@@ -457,13 +453,8 @@ impl Problem<'_> {
                 found
             } else {
                 // Now and then a pass tells what the blocks would take.
-                listed = near.is_none()
-                    && since % ASKED == ASKED - 1
-                    && self.blocks_work(0).is_some_and(|work| turn.steps > work);
-                if listed {
-                    coarse = coarse.min(FINER);
-                }
-                pass.keep_from(if listed { self.least(coarse, spread) } else { f32::INFINITY });
+                let asked = near.is_none() && since % ASKED == ASKED - 1;
+                listed = self.list_for_blocks(&mut pass, &turn, &mut coarse, spread, asked);
                 if since == 0 {
                     memory.rescale(&narrow);
                 }
@@ -494,8 +485,7 @@ impl Problem<'_> {
                 }
             }
             // Once the next step may be the last, and from then on: steps learn from those before.
-            let of_weights = state.value.norm * state.value.norm / (2.0 * l2);
-            right |= of_weights * fell < RIGHT * options.tolerance * state.value.objective;
+            right |= state.value.weights_gap(l2) * fell < RIGHT * options.tolerance * state.value.objective;
             pass.right(right);
             let slack = if state.exact { 1e-14 } else { 2e-8 } * state.value.objective.abs();
             let (mut step, mut tries, mut failed) = (1.0, 0, f64::INFINITY);
@@ -619,6 +609,17 @@ impl Problem<'_> {
         let (seconds, l1, nonzero) = (0.0, 0.0, None);
         let report = FitReport { iterations, passes, products, converged, objective, gap, seconds, l2, l1, nonzero };
         Ok(Solution { w, report })
+    }
+
+    /// Has the next pass list rows and classes, if `asked` what the Hessian's blocks would take and steps have cost what they take
+    /// at least. Whether it does.
+    fn list_for_blocks(&self, pass: &mut Pass, turn: &Turn, coarse: &mut f64, spread: f64, asked: bool) -> bool {
+        let listed = asked && self.blocks_work(0).is_some_and(|work| turn.steps > work);
+        if listed {
+            *coarse = coarse.min(FINER);
+        }
+        pass.keep_from(if listed { self.least(*coarse, spread) } else { f32::INFINITY });
+        listed
     }
 
     /// Newton's step of the bias alone, by what some rows say of it: totals that are off cost the certificate more

@@ -211,17 +211,13 @@ impl Sample {
     fn most_variance(mut self, cancel: &Cancel) -> Result<Self> {
         let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         let weighted = self.mean_weights(self.rows);
-
         let mut gram = second_moments(&self.x, columns, &weighted, parallel, cancel)?;
-
         mirror(&mut gram, columns);
         let (basis, image) = subspace(&gram, columns, k, 3, parallel, cancel)?;
         let trace: f32 = (0..columns).map(|i| gram[i * columns + i]).sum();
         let within: f32 = basis.iter().zip(&image).map(|(a, b)| a * b).sum();
         self.rest = ((trace - within) / (columns - k) as f32).max(0.0);
-
         self.project(&basis, cancel)?;
-
         (self.gram, self.basis) = (gram, Some(Arc::new(basis)));
         Ok(self)
     }

@@ -98,6 +98,13 @@ pub struct Value {
     pub spread: f64,
 }
 
+impl Value {
+    /// What the gradient's weights' part adds to the gap.
+    pub fn weights_gap(&self, l2: f64) -> f64 {
+        self.norm * self.norm / (2.0 * l2)
+    }
+}
+
 impl<'a> Problem<'a> {
     /// Checks everything and reads the rows once.
     ///

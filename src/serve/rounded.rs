@@ -17,6 +17,7 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::pass::Data;
 use crate::rows::Rows;
+use crate::vnni::Vnni;
 
 /// Rows whose residuals are rounded together.
 pub const TOGETHER: usize = 64;
@@ -34,7 +35,7 @@ const BACKWARD_CLASSES: usize = 12;
 
 /// Rows as `offset + unit * q`, with a q of 0 to 255 for each value.
 pub struct Rounded {
-    kernels: Kernels,
+    kernels: Vnni,
     /// `[rows, step]`.
     values: Vec<u8>,
     columns: usize,
@@ -66,7 +67,7 @@ impl Rounded {
         let (width, step) = (columns.next_multiple_of(COLUMNS), columns.next_multiple_of(2 * COLUMNS));
         let step = if (step / (2 * COLUMNS)).is_multiple_of(2) { step + 2 * COLUMNS } else { step };
         let fit = rows * step <= BYTES && !matches!(data.x, Rows::File(_));
-        let Some(kernels) = Kernels::new().filter(|_| fit) else { return Ok(None) };
+        let Some(kernels) = Vnni::new().filter(|_| fit) else { return Ok(None) };
         let (low, high) = match data.x {
             Rows::I8(_) => (vec![-128.0; columns], vec![127.0; columns]),
             _ => kernels.ranges(data, parallel, cancel)?,
@@ -216,16 +217,7 @@ pub fn round_residuals<const BLOCK: usize>(
     }
 }
 
-/// That this processor has the instructions. Without them there is none, and so nothing to call.
-#[derive(Clone, Copy, Debug)]
-struct Kernels(Support);
-
-#[cfg(target_arch = "x86_64")]
-type Support = ();
-#[cfg(not(target_arch = "x86_64"))]
-type Support = std::convert::Infallible;
-
-impl Kernels {
+impl Vnni {
     /// Least and largest value of each column.
     fn ranges(self, data: &Data, parallel: bool, cancel: &Cancel) -> Result<(Vec<f32>, Vec<f32>)> {
         let (rows, columns) = (data.y.len(), data.columns);
@@ -263,23 +255,15 @@ mod kernels {
         _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
     };
 
-    use super::{COLUMNS, Kernels};
+    use super::COLUMNS;
+    use crate::vnni::Vnni;
 
     /// Rows that a forward kernel takes at once.
     const ROWS: usize = 4;
     /// Numbers of a vector of 32 bits.
     const LANES: usize = 16;
 
-    impl Kernels {
-        /// If this processor has the instructions.
-        pub fn new() -> Option<Self> {
-            let found = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vnni");
-            found.then_some(Self(()))
-        }
-
+    impl Vnni {
         /// Makes `low` and `high` reach a row's values.
         pub fn widen(self, x: &[f32], low: &mut [f32], high: &mut [f32]) {
             // SAFETY: only where `new` found the features is there a `self`; this holds for all below.
@@ -483,13 +467,9 @@ mod kernels {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod kernels {
-    use super::Kernels;
+    use crate::vnni::Vnni;
 
-    impl Kernels {
-        pub fn new() -> Option<Self> {
-            None
-        }
-
+    impl Vnni {
         pub fn widen(self, _: &[f32], _: &mut [f32], _: &mut [f32]) {
             match self.0 {}
         }
