@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::cancel::Cancel;
 use crate::dense::{axpy, inner};
 use crate::error::Result;
+use crate::pass;
 use crate::rows::Rows;
 
 /// Rows per block.
@@ -43,6 +44,12 @@ impl Active {
         self.rows.clear();
         self.classes.clear();
         (self.spread, self.kept) = (0.0, 0.0);
+    }
+
+    /// Takes note of rows of which none is kept, of what all classes but the own have of each, times its weight.
+    #[inline(always)]
+    pub fn note_none(&mut self, others: &[f32; pass::BLOCK]) {
+        self.spread += 2.0 * pass::sum_of(others);
     }
 
     /// Takes a row in if it counts, of its classes' residuals, weight times (probability minus truth); `own` is that of the

@@ -332,7 +332,8 @@ impl Pass {
         self.bias_gradient.fill(0.0);
         for part in &self.parts {
             sums = (sums.0 + part.loss, sums.1 && part.separated);
-            self.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, &g)| *sum += f64::from(g));
+            let sum = |(sum, &g): (&mut f64, &f32)| *sum += f64::from(g);
+            arch.dispatch(|| self.gradient.iter_mut().zip(&part.gradient).for_each(sum));
             self.bias_gradient.iter_mut().zip(&part.bias_gradient).for_each(|(sum, &g)| *sum += g);
         }
         let mut taken = &self.bias_gradient;
@@ -687,7 +688,7 @@ impl WithSimd for Blocks<'_> {
             if keeps {
                 part.anchor.0.extend_from_slice(scores);
             }
-            softmax(
+            let shares = softmax(
                 scores,
                 bias,
                 &data.y[first..last],
@@ -698,14 +699,21 @@ impl WithSimd for Blocks<'_> {
             if keeps {
                 part.anchor.1.extend_from_slice(scores);
             }
-            let residuals = scores.as_chunks::<BLOCK>().0;
-            for row in first..last {
-                let (label, r) = (data.y[row] as usize, row - first);
-                let (own, all) = (residuals[label][r], residuals.iter().map(|residuals| residuals[r]));
-                part.active.note(row, weight(data.weights, row), label, own, least, all);
+            let residuals = scores.as_chunks_mut::<BLOCK>().0;
+            if least == f32::INFINITY {
+                part.active.note_none(&shares);
+            } else {
+                for row in first..last {
+                    let (label, r) = (data.y[row] as usize, row - first);
+                    let all = residuals.iter().map(|residuals| residuals[r]);
+                    part.active.note(row, weight(data.weights, row), label, -shares[r], least, all);
+                }
             }
-            for (sum, residuals) in part.bias_gradient.iter_mut().zip(scores.chunks_exact(BLOCK)) {
-                *sum += residuals[..last - first].iter().map(|&r| f64::from(r)).sum::<f64>();
+            for (sum, residuals) in part.bias_gradient.iter_mut().zip(residuals.iter_mut()) {
+                if last - first < BLOCK {
+                    residuals[last - first..].fill(0.0);
+                }
+                *sum += sum_of(residuals);
             }
             let mut next = &self.x[(last - self.start) * columns..];
             for &(c0, c1) in tiles {
@@ -755,7 +763,8 @@ impl WithSimd for RoundedBlocks<'_> {
                         moved[r] += scores[r];
                     }
                 }
-                *along += product[..end - start].iter().map(|&v| f64::from(v)).sum::<f64>();
+                product[end - start..].fill(0.0);
+                *along += sum_of(&product);
                 let weights = data.weights.map(|weights| &weights[start..end]);
                 softmax(moved.as_flattened_mut(), bias, &data.y[start..end], weights, &mut part.loss, &mut true);
                 for ((moved, before), sum) in moved.iter_mut().zip(before).zip(&mut part.bias_gradient) {
@@ -763,7 +772,7 @@ impl WithSimd for RoundedBlocks<'_> {
                         moved[r] -= before[r];
                     }
                     moved[end - start..].fill(0.0);
-                    *sum += moved.iter().map(|&v| f64::from(v)).sum::<f64>();
+                    *sum += sum_of(moved);
                 }
             }
             round_residuals::<BLOCK>(moved, pairs, scale, &mut part.taken);
@@ -923,10 +932,31 @@ products!(
     add_f64s
 );
 
-/// Turns scores `[classes][BLOCK]` into weight times (probability minus truth), and adds up the loss.
+/// A bias in two float32 numbers.
+#[derive(Clone, Copy)]
+struct Bias(f32, f32);
+
+impl Bias {
+    #[inline(always)]
+    fn new(bias: f64) -> Self {
+        let whole = bias as f32;
+        Self(whole, (bias - f64::from(whole)) as f32)
+    }
+
+    /// A score and the bias: their sum, and what rounding took from it (Knuth's two-sum).
+    #[inline(always)]
+    fn plus(self, score: f32) -> (f32, f32) {
+        let sum = score + self.0;
+        let part = sum - score;
+        (sum, (score - (sum - part)) + (self.0 - part) + self.1)
+    }
+}
+
+/// Turns scores `[classes][BLOCK]` into weight times (probability minus truth), and adds up the loss. What the classes but the
+/// own have of each row, times its weight.
 ///
 /// The largest score's own term, exactly 1, is kept out of the float32 sum: the logarithm then sees losses far below
-/// float32's resolution around 1. The bias is added in float64: a float32 sum would swallow its last digits, alike in all
+/// float32's resolution around 1. The bias is added in two numbers: a float32 sum would swallow its last digits, alike in all
 /// rows, and class totals that are off cost the bound at once.
 #[inline(always)]
 pub fn softmax(
@@ -936,73 +966,108 @@ pub fn softmax(
     weights: Option<&[f32]>,
     loss: &mut f64,
     separated: &mut bool,
-) {
+) -> [f32; BLOCK] {
     let scores = scores.as_chunks_mut::<BLOCK>().0;
     let rows = y.len();
-    let mut largest = [f64::NEG_INFINITY; BLOCK];
-    for (scores, &bias) in scores.iter_mut().zip(bias) {
+    if rows < BLOCK {
         // What is left in lanes past the last row stays finite, whatever was there before.
-        scores[rows..].fill(0.0);
+        scores.iter_mut().for_each(|scores| scores[rows..].fill(0.0));
+    }
+    let mut labels = [u32::MAX; BLOCK];
+    labels[..rows].copy_from_slice(y);
+    let (mut largest, mut rest) = ([f32::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+    for (scores, &bias) in scores.iter().zip(bias) {
+        let bias = Bias::new(bias);
         for r in 0..BLOCK {
-            let z = f64::from(scores[r]) + bias;
-            largest[r] = if z > largest[r] { z } else { largest[r] };
+            let (sum, low) = bias.plus(scores[r]);
+            let above = (sum - largest[r]) + (low - rest[r]) > 0.0;
+            largest[r] = if above { sum } else { largest[r] };
+            rest[r] = if above { low } else { rest[r] };
         }
     }
-    let mut own = [0f64; BLOCK]; // score of the true class minus the largest
-    for (r, &label) in y.iter().enumerate() {
-        own[r] = f64::from(scores[label as usize][r]) + bias[label as usize] - largest[r];
-    }
+    // Of the true class: its score, in two numbers, and its exponential.
+    let (mut own_score, mut own_low, mut own_e) = (largest, rest, [1f32; BLOCK]);
     let (mut others, mut at_top) = ([0f32; BLOCK], [0f32; BLOCK]);
-    for (scores, &bias) in scores.iter_mut().zip(bias) {
+    for ((class, scores), &bias) in (0u32..).zip(scores.iter_mut()).zip(bias) {
+        let bias = Bias::new(bias);
         for r in 0..BLOCK {
-            let z = (f64::from(scores[r]) + bias - largest[r]) as f32;
+            let (sum, low) = bias.plus(scores[r]);
+            let z = (sum - largest[r]) + (low - rest[r]);
             let e = exp(z);
             let top = z >= 0.0;
             at_top[r] += if top { 1.0 } else { 0.0 };
             others[r] += if top { 0.0 } else { e };
             scores[r] = e;
+            let is_own = labels[r] == class;
+            own_score[r] = if is_own { sum } else { own_score[r] };
+            own_low[r] = if is_own { low } else { own_low[r] };
+            own_e[r] = if is_own { e } else { own_e[r] };
         }
     }
+    // The true class's score minus the largest.
+    let mut own = [0f64; BLOCK];
     let mut scale = [0f32; BLOCK];
     for r in 0..BLOCK {
+        own[r] = (f64::from(own_score[r]) - f64::from(largest[r])) + (f64::from(own_low[r]) - f64::from(rest[r]));
         others[r] += at_top[r] - 1.0;
         scale[r] = 1.0 / (1.0 + others[r]);
     }
-    for r in 0..rows {
-        *separated &= own[r] >= 0.0 && at_top[r] < 1.5;
+    if rows < BLOCK {
+        others[rows..].fill(0.0);
+        at_top[rows..].fill(1.0);
     }
+    let mut above_all = true;
+    for r in 0..BLOCK {
+        above_all &= (own[r] >= 0.0) & (at_top[r] < 1.5);
+    }
+    *separated &= above_all;
+    let mut of_rows = [1f32; BLOCK];
     match weights {
         None => {
-            // The logarithm of a product of 8 factors below 2^11 each instead of 8 logarithms.
-            let (mut product, mut sum) = (1f64, 0f64);
-            for r in 0..rows {
-                product *= 1.0 + f64::from(others[r]);
-                sum -= own[r];
-                if r % 8 == 7 {
-                    sum += product.ln();
-                    product = 1.0;
+            // The logarithm of a product of all rows' factors, each below 2^31, instead of as many logarithms.
+            let (mut products, mut sums) = ([1f64; 8], [0f64; 8]);
+            for (others, own) in others.as_chunks::<8>().0.iter().zip(own.as_chunks::<8>().0) {
+                for l in 0..8 {
+                    products[l] *= 1.0 + f64::from(others[l]);
+                    sums[l] += own[l];
                 }
             }
-            *loss += sum + product.ln();
+            *loss += products.iter().product::<f64>().ln() - sums.iter().sum::<f64>();
         }
         Some(weights) => {
+            of_rows[..rows].copy_from_slice(weights);
             for r in 0..rows {
                 *loss += f64::from(weights[r]) * (f64::from(others[r]).ln_1p() - own[r]);
-                scale[r] *= weights[r];
             }
         }
     }
-    for scores in scores.iter_mut() {
+    let mut shares = [0f32; BLOCK];
+    for r in 0..BLOCK {
+        scale[r] *= of_rows[r];
+        // Minus the others' share instead of p - 1, where p is near 1: no digits are lost.
+        shares[r] = if own[r] >= 0.0 { others[r] * scale[r] } else { of_rows[r] - own_e[r] * scale[r] };
+    }
+    if rows < BLOCK {
+        shares[rows..].fill(0.0);
+    }
+    for (class, scores) in (0u32..).zip(scores.iter_mut()) {
         for r in 0..BLOCK {
-            scores[r] *= scale[r];
+            scores[r] = if labels[r] == class { -shares[r] } else { scores[r] * scale[r] };
         }
     }
-    for (r, &label) in y.iter().enumerate() {
-        // Minus the others' share instead of p - 1, where p is near 1: no digits are lost.
-        let others_share =
-            if own[r] >= 0.0 { others[r] * scale[r] } else { weight(weights, r) - scores[label as usize][r] };
-        scores[label as usize][r] = -others_share;
+    shares
+}
+
+/// The sum of a block's numbers in float64.
+#[inline(always)]
+pub fn sum_of(values: &[f32; BLOCK]) -> f64 {
+    let mut sums = [0f64; 8];
+    for values in values.as_chunks::<8>().0 {
+        for l in 0..8 {
+            sums[l] += f64::from(values[l]);
+        }
     }
+    ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
 /// A row's weight.

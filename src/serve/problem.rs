@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use ndarray::{Array1, Array2};
+use pulp::Arch;
 
 use crate::cancel::Cancel;
 use crate::curvature::Curvature;
@@ -261,13 +262,15 @@ impl<'a> Problem<'a> {
         let mut weights = Vec::with_capacity(self.classes * columns);
         let mut bias = Vec::with_capacity(self.classes);
         let mut rounded = Vec::with_capacity(columns);
-        for w in w.chunks_exact(columns + 1) {
-            let start = weights.len();
-            weights.extend(w.iter().zip(&self.scale).map(|(w, scale)| (w * scale) as f32));
-            rounded.clear();
-            rounded.extend(weights[start..].iter().map(|&w| f64::from(w)));
-            bias.push(w[columns] - dot(&rounded, &self.mean));
-        }
+        Arch::new().dispatch(|| {
+            for w in w.chunks_exact(columns + 1) {
+                let start = weights.len();
+                weights.extend(w.iter().zip(&self.scale).map(|(w, scale)| (w * scale) as f32));
+                rounded.clear();
+                rounded.extend(weights[start..].iter().map(|&w| f64::from(w)));
+                bias.push(w[columns] - inner_product(&rounded, &self.mean));
+            }
+        });
         (weights, bias)
     }
 
@@ -430,14 +433,17 @@ impl<'a> Problem<'a> {
             sums
         };
 
-        for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
-            let bias_gradient = if self.fixed.is_some() { 0.0 } else { sums.bias_gradient[c] };
-            let raw = &sums.gradient[c * columns..];
-            for k in 0..columns {
-                gradient[k] = (raw[k] - sums.taken[c] * self.mean[k]) * self.scale[k] / self.total;
+        Arch::new().dispatch(|| {
+            for (c, gradient) in gradient.chunks_exact_mut(columns + 1).enumerate() {
+                let bias_gradient = if self.fixed.is_some() { 0.0 } else { sums.bias_gradient[c] };
+                let raw = &sums.gradient[c * columns..(c + 1) * columns];
+                let of_columns = self.mean.iter().zip(&self.scale).zip(raw);
+                for (gradient, ((mean, scale), raw)) in gradient.iter_mut().zip(of_columns) {
+                    *gradient = (raw - sums.taken[c] * mean) * scale / self.total;
+                }
+                gradient[columns] = bias_gradient / self.total;
             }
-            gradient[columns] = bias_gradient / self.total;
-        }
+        });
         let (loss, separated) = (sums.loss / self.total, sums.separated);
         let spread = pass.active().map(|active| active.spread).sum::<f64>() / self.total;
         let value = self.value(loss, spread, w, l2, gradient);
@@ -528,19 +534,21 @@ impl<'a> Problem<'a> {
     /// What a point is worth, of its mean loss and that's gradient, to which the penalty's is added.
     fn value(&self, loss: f64, spread: f64, w: &[f64], l2: f64, gradient: &mut [f64]) -> Value {
         let columns = self.columns;
-        let (mut square, mut inner_product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
-        for (gradient, w) in gradient.chunks_exact_mut(columns + 1).zip(w.chunks_exact(columns + 1)) {
-            let (of_weights, own) = (&mut gradient[..columns], &w[..columns]);
-            inner_product += dot(own, of_weights);
-            square += dot(own, own);
-            add(of_weights, l2, own);
-            norm += dot(of_weights, of_weights);
-            bias_product += w[columns] * gradient[columns];
-        }
+        let (mut square, mut product, mut norm, mut bias_product) = (0.0, 0.0, 0.0, 0.0);
+        Arch::new().dispatch(|| {
+            for (gradient, w) in gradient.chunks_exact_mut(columns + 1).zip(w.chunks_exact(columns + 1)) {
+                let (of_weights, own) = (&mut gradient[..columns], &w[..columns]);
+                product += inner_product(own, of_weights);
+                square += inner_product(own, own);
+                of_weights.iter_mut().zip(own).for_each(|(gradient, w)| *gradient += l2 * w);
+                norm += inner_product(of_weights, of_weights);
+                bias_product += w[columns] * gradient[columns];
+            }
+        });
         let objective = loss + 0.5 * l2 * square;
         let bound = match l2 > 0.0 {
             true => {
-                let entropy = loss - inner_product - bias_product;
+                let entropy = loss - product - bias_product;
                 objective - self.gap(w, gradient, l2, norm, bias_product, entropy)
             }
             false => f64::NEG_INFINITY,
@@ -570,13 +578,17 @@ impl<'a> Problem<'a> {
             gap += theta * (entropy - constant_entropy);
             // |G'|^2 - |G|^2 for G' = G - theta (G + K), with K the class sums.
             let mut change = 0.0;
-            for c in 0..self.classes {
-                let at = c * (columns + 1);
-                for k in 0..columns {
-                    let g = gradient[at + k] - l2 * w[at + k];
-                    let step = theta * (g + self.class_sums[c * columns + k]);
-                    change += step * (step - 2.0 * g);
-                }
+            let of_classes = gradient.chunks_exact(columns + 1).zip(w.chunks_exact(columns + 1));
+            let mut of_class = vec![0.0; columns];
+            for ((gradient, w), sums) in of_classes.zip(self.class_sums.chunks_exact(columns)) {
+                Arch::new().dispatch(|| {
+                    for (change, ((g, w), sum)) in of_class.iter_mut().zip(gradient.iter().zip(w).zip(sums)) {
+                        let g = g - l2 * w;
+                        let step = theta * (g + sum);
+                        *change = step * (step - 2.0 * g);
+                    }
+                });
+                change += of_class.iter().sum::<f64>();
             }
             gap += change / (2.0 * l2);
         }
@@ -606,19 +618,31 @@ impl<'a> Problem<'a> {
 
 /// `to += factor * v`.
 pub fn add(to: &mut [f64], factor: f64, v: &[f64]) {
-    to.iter_mut().zip(v).for_each(|(to, v)| *to += factor * v);
+    Arch::new().dispatch(|| to.iter_mut().zip(v).for_each(|(to, v)| *to += factor * v));
 }
 
-/// The inner product, in eight running sums, so that the compiler may use vectors; always in the same order.
+/// The inner product.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    Arch::new().dispatch(|| inner_product(a, b))
+}
+
+/// The inner product, in many running sums, so that the compiler may use vectors; always in the same order.
+#[inline(always)]
+fn inner_product(a: &[f64], b: &[f64]) -> f64 {
+    const SUMS: usize = 32;
+    let mut sums = [0.0; SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
     for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
+        for i in 0..SUMS {
             sums[i] += a[i] * b[i];
         }
     }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+    for half in [16, 8, 4, 2, 1] {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+    }
+    sums[0] + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// Threads of a fit's own. When it is dropped they have ended: a host that forks or unloads us after a call finds none.

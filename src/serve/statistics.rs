@@ -56,8 +56,10 @@ pub fn statistics(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Statis
     let (mut sums, mut squares) = (vec![0f64; classes * columns], vec![0f64; columns]);
     let mut class_totals = vec![0f64; classes];
     let mut collect = |part: Part| {
-        sums.iter_mut().zip(&part.sums).for_each(|(sum, &v)| *sum += f64::from(v));
-        squares.iter_mut().zip(&part.squares).for_each(|(sum, &v)| *sum += f64::from(v));
+        arch.dispatch(|| {
+            sums.iter_mut().zip(&part.sums).for_each(|(sum, &v)| *sum += f64::from(v));
+            squares.iter_mut().zip(&part.squares).for_each(|(sum, &v)| *sum += f64::from(v));
+        });
         class_totals.iter_mut().zip(&part.class_totals).for_each(|(sum, v)| *sum += v);
     };
     // In waves, in order: no more parts in memory than needed, and the same sums for any number of threads.
