@@ -14,9 +14,10 @@ use byol_serve::features::Features;
 use byol_serve::head::Head;
 use byol_serve::knn::{KnnOptions, knn, neighbours};
 use byol_serve::path::fit_path;
-use byol_serve::solver::{FitOptions, Intercept, Progress, fit};
+use byol_serve::rows::Rows;
+use byol_serve::solver::{FitOptions, Intercept, Kept, Progress, fit, fit_with};
 use byol_serve::trainer::Trainer;
-use ndarray::{Array1, Array2, array};
+use ndarray::{Array1, Array2, Axis, array};
 use support::Random;
 
 fn data(name: &str) -> PathBuf {
@@ -64,7 +65,7 @@ fn objective(
 fn naive_fit(x: &Array2<f32>, y: &[u32], classes: usize, l2: f64) -> f64 {
     let (rows, columns) = x.dim();
     let x64 = x.mapv(f64::from);
-    let mean = x64.mean_axis(ndarray::Axis(0)).unwrap();
+    let mean = x64.mean_axis(Axis(0)).unwrap();
     let centred = &x64 - &mean;
     let largest: f64 = centred.iter().map(|v| v * v).sum::<f64>() / rows as f64;
     let step = 1.0 / (0.5 * largest + 0.5 + l2);
@@ -89,7 +90,7 @@ fn naive_fit(x: &Array2<f32>, y: &[u32], classes: usize, l2: f64) -> f64 {
         }
         best = best.min(value);
         let gw = p.t().dot(&centred) / rows as f64 + &vw * l2;
-        let gb = p.sum_axis(ndarray::Axis(0)) / rows as f64;
+        let gb = p.sum_axis(Axis(0)) / rows as f64;
         let (next_w, next_b) = (&vw - &(&gw * step), &vb - &(&gb * step));
         let next = (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0;
         let push = (momentum - 1.0) / next;
@@ -275,15 +276,15 @@ fn permuted_rows_and_classes_and_duplicated_rows_give_the_same_classifier() {
 
     let order: Vec<usize> = (0..120).map(|i| i * 77 % 120).collect();
     let permuted_y: Vec<u32> = order.iter().map(|&i| y[i]).collect();
-    assert!(near(&base, &run(&x.select(ndarray::Axis(0), &order), &permuted_y, &options)));
+    assert!(near(&base, &run(&x.select(Axis(0), &order), &permuted_y, &options)));
 
     let turned: Vec<u32> = y.iter().map(|label| (label + 1) % 3).collect();
-    let turned = run(&x, &turned, &options).select(ndarray::Axis(0), &[1, 2, 0]);
+    let turned = run(&x, &turned, &options).select(Axis(0), &[1, 2, 0]);
     assert!(near(&base, &turned));
 
     let twice: Vec<usize> = (0..120).chain(0..40).collect();
     let twice_y: Vec<u32> = twice.iter().map(|&i| y[i]).collect();
-    let duplicated = run(&x.select(ndarray::Axis(0), &twice), &twice_y, &options);
+    let duplicated = run(&x.select(Axis(0), &twice), &twice_y, &options);
     let weights = (0..120).map(|i| if i < 40 { 2.0 } else { 1.0 }).collect();
     assert!(near(&duplicated, &run(&x, &y, &FitOptions { sample_weights: Some(weights), ..options.clone() })));
 
@@ -375,6 +376,52 @@ fn a_trainer_finds_its_way_back_sooner_than_a_fresh_fit() {
     trainer.remove(&(ids.start + 2980..ids.start + 2990).collect::<Vec<_>>()).unwrap();
     let fewer_weak = cost(&trainer.refit(&quick(1e-3), &Cancel::new(), None).unwrap());
     assert!(fewer_strong <= strong.0 && fewer_weak < weak.0, "{fewer_strong} {strong:?} {fewer_weak} {weak:?}");
+}
+
+#[test]
+fn what_the_last_fit_left_makes_a_refit_short_and_never_wrong() {
+    let (x, y) = sample(1100, 80, 5);
+    let other = sample(1100, 80, 5).0.mapv(|v| 1.0 - v);
+    let options = quick(1e-2);
+    let fit_rows = |x: &Array2<f32>, y: &[u32], options: &FitOptions, kept: &mut Kept| {
+        let rows = Rows::F32(x.as_slice().unwrap());
+        fit_with(rows, 80, y, 5, options, &Cancel::new(), None, kept).unwrap()
+    };
+    let select = |x: &Array2<f32>, y: &[u32], rows: &[usize]| {
+        (x.select(Axis(0), rows), rows.iter().map(|&row| y[row]).collect::<Vec<_>>())
+    };
+    let one_more = select(&x, &y, &(0..1001).collect::<Vec<_>>());
+    let some_more = select(&x, &y, &(0..1050).collect::<Vec<_>>());
+    let many_more = (x.clone(), y.clone());
+    let mut far_off = one_more.clone();
+    far_off.0.row_mut(1000).mapv_inplace(|v| 1e3 * v);
+    let shifted = select(&x, &y, &(30..1040).collect::<Vec<_>>());
+    let mut relabelled = some_more.clone();
+    relabelled.1.iter_mut().step_by(50).for_each(|label| *label = (*label + 1) % 5);
+    let replaced = select(&other, &y, &(0..1001).collect::<Vec<_>>());
+    let all = [
+        ("one more", &one_more),
+        ("some more", &some_more),
+        ("many more", &many_more),
+        ("far off", &far_off),
+        ("shifted", &shifted),
+        ("relabelled", &relabelled),
+        ("replaced", &replaced),
+    ];
+    for (name, (x_new, y_new)) in all {
+        let mut kept = Kept::default();
+        let first = select(&x, &y, &(0..1000).collect::<Vec<_>>());
+        let (weights, bias, _) = fit_rows(&first.0, &first.1, &options, &mut kept);
+        let again = FitOptions { start: Some((weights, bias)), ..options.clone() };
+        let refit = fit_rows(x_new, y_new, &again, &mut kept).2;
+        let fresh = fit_rows(x_new, y_new, &options, &mut Kept::default()).2;
+        assert!(refit.converged && refit.gap.unwrap() <= 1e-6, "{name}: {refit:?}");
+        assert!((refit.objective - fresh.objective).abs() <= 1e-6 * fresh.objective, "{name}: {refit:?} {fresh:?}");
+        if name == "one more" {
+            // No pass before the first step.
+            assert!(refit.passes <= 2 && refit.iterations >= 1, "{refit:?}");
+        }
+    }
 }
 
 #[test]

@@ -580,19 +580,23 @@ pub fn multiplied(
     parallel: bool,
 ) -> Vec<f32> {
     let mut out = vec![0f32; rows * columns];
-    let product = Product {
-        a,
-        a_steps,
-        b,
-        b_step: columns,
-        picked: None,
-        depth: b.len() / columns,
-        factor: 1.0,
-        shape: (rows, columns),
-        upper: false,
-    };
-    product.run(&mut out, columns, parallel);
+    add_product(a, a_steps, b, (rows, columns), 1.0, &mut out, parallel);
     out
+}
+
+/// Adds the product of `a` and `b` `[depth, columns]` and a factor to `out` `[rows, columns]`; steps as in [`Product`].
+pub fn add_product(
+    a: &[f32],
+    a_steps: (usize, usize),
+    b: &[f32],
+    shape: (usize, usize),
+    factor: f32,
+    out: &mut [f32],
+    parallel: bool,
+) {
+    let (b_step, depth) = (shape.1, b.len() / shape.1);
+    let product = Product { a, a_steps, b, b_step, picked: None, depth, factor, shape, upper: false };
+    product.run(out, shape.1, parallel);
 }
 
 /// The inner product of long vectors: float32 within stretches, float64 between them.

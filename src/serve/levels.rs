@@ -216,16 +216,14 @@ impl Problem<'_> {
         for step in 0..STEPS.1 {
             if preconditioner.is_none() || way.due() {
                 preconditioner = self.as_seen(&at.w, l2, way, cancel)?;
-                if let Some(inverse) = &preconditioner {
-                    at.memory.rescale(&|v| self.held(self.inside(|| inverse.apply_narrow(v))));
-                }
+                at.memory.rescale();
             }
             let Some(inverse) = &preconditioner else { break };
             let apply = |v: Vec<f32>| self.held(self.inside(|| inverse.apply_narrow(v)));
             let direction = at.memory.direction(&at.gradient, &apply);
             let slope = dot(&direction, &at.gradient);
             let enough = step >= STEPS.0 && -slope < little * at.objective;
-            if enough || slope.is_nan() || slope >= 0.0 || !at.step(&direction, slope, &apply, &mut evaluate)? {
+            if enough || slope.is_nan() || slope >= 0.0 || !at.step(&direction, slope, &mut evaluate)? {
                 break;
             }
             way.since += 1;

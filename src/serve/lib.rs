@@ -12,6 +12,7 @@ mod biases;
 mod blocks;
 pub mod calibration;
 pub mod cancel;
+mod couplings;
 mod curvature;
 mod dense;
 mod descent;

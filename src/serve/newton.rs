@@ -26,8 +26,8 @@ use crate::cancel::Cancel;
 use crate::curvature::Curvature;
 use crate::descent::Memory;
 use crate::error::{Error, Result};
-use crate::pass::Pass;
-use crate::precondition::{Preconditioner, of_biases};
+use crate::pass::{Pass, weight};
+use crate::precondition::{HEAVY, Preconditioner, of_biases};
 use crate::problem::{Anchor, Problem, Value, add, dot};
 use crate::rounded::Rounded;
 use crate::solver::{FitOptions, FitReport, Progress};
@@ -43,6 +43,7 @@ const PENALTIES: f64 = 4.0;
 const FAR: f64 = 1e-4;
 /// Passes after which a preconditioner is made anew; for the next, twice as many.
 const AGE: usize = 3;
+const LASTS: usize = 4;
 /// In so many steps of L-BFGS the gradient must have become this much smaller, or the objective, relative.
 const WATCHED: usize = 15;
 const SMALLER: f64 = 0.7;
@@ -60,6 +61,10 @@ const BLOCKS: f64 = 0.2;
 /// How many times what is asked for the weights' part of the gap may be, after a step like the last, for a pass to put biases
 /// right.
 const RIGHT: f64 = 3.0;
+/// What is left of that gap by the first step, if all goes well.
+const FELL: f64 = 1e-3;
+/// Of how many rows at most, as a share, it is foretold what they change.
+const FORETOLD: usize = 16;
 /// How much smaller than at the anchor a gradient by rounded rows must be for the next anchor: at first, at least, and where
 /// rounding does harm.
 const FIRST_SHARE: f64 = 0.01;
@@ -262,7 +267,9 @@ impl Problem<'_> {
         }
         let (mut preconditioner, mut made_for) =
             kept.take(self, l2).map_or((None, l2), |(found, l2)| (Some(found), l2));
-        let mut age = AGE;
+        let mut age = if preconditioner.is_some() { LASTS * AGE } else { AGE };
+        let last = kept.last(self, l2);
+        let (mut memory, last) = last.map_or_else(|| (Memory::new(size), None), |last| (last.memory, Some(last.end)));
         let mut rounded_from = if start.is_some() && !self.is_rounded() { ROUNDED_FROM } else { 0 };
         let mut w = start;
         if w.is_none()
@@ -271,13 +278,13 @@ impl Problem<'_> {
         {
             self.hold(&mut found);
             if let Some(inverse) = inverse {
-                // Made where the fit begins, it is right for long.
-                age = 4 * AGE;
+                // Made where the fit begins, it is right for long, and until steps turn out too long its scale is too.
+                memory.rescales(false);
+                age = LASTS * AGE;
                 preconditioner = Some(Arc::new(inverse));
             }
             w = Some(found);
         }
-        let mut memory = Memory::new(size);
         let mut tell = |iteration, objective, gradient: &[f64], gap| {
             if let Some(progress) = &mut progress {
                 let gradient_norm = dot(gradient, gradient).sqrt();
@@ -295,7 +302,43 @@ impl Problem<'_> {
         let mut gradient = vec![0.0; size];
         pass.keep_anchor(l2 > 0.0 && self.may_round());
         let (mut listed, mut passes) = (true, 1);
+        if l2 > 0.0 && preconditioner.as_ref().is_some_and(|p| p.is_brief()) {
+            // The first step is one of L-BFGS, which needs no list.
+            pass.keep_from(f32::INFINITY);
+            listed = false;
+        }
+        let mut iterations = 0;
+        // What rows that came since the last fit are worth is known without a pass, and so is the first step.
+        let foretold = match (&last, &w, &preconditioner) {
+            (Some(end), Some(w), Some(preconditioner)) if !listed && options.max_iterations > 0 => {
+                self.foretold(end, w, l2)?.map(|told| {
+                    let apply = |v: Vec<f32>| self.held(self.inside(|| preconditioner.apply_narrow(v)));
+                    let mut next = memory.direction(&told.gradient, &apply);
+                    next.iter_mut().zip(w).for_each(|(next, w)| *next += w);
+                    let gap = dot(&told.gradient, &told.gradient) / (2.0 * l2);
+                    pass.right(gap * FELL < RIGHT * options.tolerance * told.objective);
+                    (next, told)
+                })
+            }
+            _ => None,
+        };
         let (w, value) = match w {
+            Some(mut before) if let Some((mut next, told)) = foretold => {
+                let value = self.evaluate_near(&mut pass, false, &mut next, l2, &mut gradient, cancel)?;
+                let norm = dot(&told.gradient, &told.gradient).sqrt();
+                if value.objective <= (1.0 + FAR) * told.objective {
+                    iterations = 1;
+                    // Else other rows have changed too.
+                    if value.norm < SMALLER * norm {
+                        memory.keep((&before, &told.gradient), (&next, &gradient));
+                    }
+                    (next, value)
+                } else {
+                    passes = 2;
+                    let value = self.evaluate_near(&mut pass, false, &mut before, l2, &mut gradient, cancel)?;
+                    (before, value)
+                }
+            }
             None if self.fixed.is_none() => {
                 (listed, passes) = (false, 0);
                 self.at_prior(l2, &mut gradient)
@@ -313,14 +356,14 @@ impl Problem<'_> {
         let mut quick = l2 > 0.0;
         let (mut since, mut far) = (0, l2 > 0.0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
-        let (mut iterations, mut stalled, mut totals) = (0, 0, Totals::default());
+        let (mut stalled, mut totals) = (0, Totals::default());
         let mut coarse = COARSE;
         let mut turn = Turn { norm: f64::INFINITY, ..Turn::default() };
         // Of totals from float32 probabilities, whose errors have nothing to do with each other; and never do these prove much
         // more than the usual tolerance.
         let noise = if options.tolerance < 1e-7 { f64::INFINITY } else { 1e-7 };
         let noise = noise * self.shares.iter().fold(0.0, |most, share| share.max(most)) / (self.y.len() as f64).sqrt();
-        let (mut right, mut fell) = (false, 1e-3);
+        let (mut right, mut fell) = (false, FELL);
         let (mut next_w, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         let (mut best_w, mut best_gradient) = (Vec::new(), Vec::new());
         let mut proven = f64::INFINITY;
@@ -456,7 +499,7 @@ impl Problem<'_> {
                 let asked = near.is_none() && since % ASKED == ASKED - 1;
                 listed = self.list_for_blocks(&mut pass, &turn, &mut coarse, spread, asked);
                 if since == 0 {
-                    memory.rescale(&narrow);
+                    memory.rescale();
                 }
                 let work = if near.is_some() { ROUNDED_WORK * pass_work } else { pass_work };
                 (spent, since) = (spent + work, since + 1);
@@ -565,6 +608,9 @@ impl Problem<'_> {
                     false => (2 * most_products).min(PRODUCTS),
                 };
             }
+            if tries > 1 && !memory.scales() {
+                memory.rescales(true);
+            }
             iterations += 1;
             if let Some(near) = &mut near {
                 near.steps += 1;
@@ -574,9 +620,8 @@ impl Problem<'_> {
             let finer = if state.exact { 1e-13 } else { 1e-9 } * next.objective.abs();
             let gains = next.objective < state.value.objective - finer
                 || next.norm < if quick { 0.9 } else { 0.7 } * state.value.norm;
-            // After the last step nothing is to be learnt from it.
-            if quick && state.bound.max(0.0) * (1.0 + options.tolerance) < next.objective {
-                memory.keep((&state.w, &state.gradient), (&next_w, &next_gradient), &narrow);
+            if quick {
+                memory.keep((&state.w, &state.gradient), (&next_w, &next_gradient));
             }
             std::mem::swap(&mut state.w, &mut next_w);
             std::mem::swap(&mut state.gradient, &mut next_gradient);
@@ -602,8 +647,9 @@ impl Problem<'_> {
             }
         };
         let gap = (l2 > 0.0).then(|| state.gap());
-        kept.give(self, made_for, preconditioner);
-        let State { w, value, passes, products, .. } = state;
+        let State { w, gradient, value, passes, products, .. } = state;
+        let end = End { gradient, objective: value.objective, total: self.total, rows: self.y.len() };
+        kept.give(self, (made_for, preconditioner), (l2, Last { memory, end }));
         let l2 = options.l2;
         let objective = value.objective;
         let (seconds, l1, nonzero) = (0.0, 0.0, None);
@@ -620,6 +666,38 @@ impl Problem<'_> {
         }
         pass.keep_from(if listed { self.least(*coarse, spread) } else { f32::INFINITY });
         listed
+    }
+
+    /// What is to be found here, if nothing but rows behind the others came since the last fit, which ended here; None where that
+    /// cannot be, or these are many.
+    fn foretold(&self, end: &End, w: &[f64], l2: f64) -> Result<Option<Foretold>> {
+        let (rows, columns, width) = (self.y.len(), self.columns, self.columns + 1);
+        if !(1..=rows / FORETOLD).contains(&rows.saturating_sub(end.rows)) {
+            return Ok(None);
+        }
+        let before = end.total / self.total;
+        let mut gradient: Vec<f64> = end.gradient.iter().map(|g| g * before).collect();
+        let mut objective = before * end.objective;
+        for (gradient, w) in gradient.chunks_exact_mut(width).zip(w.chunks_exact(width)) {
+            add(&mut gradient[..columns], (1.0 - before) * l2, &w[..columns]);
+            objective += 0.5 * (1.0 - before) * l2 * dot(&w[..columns], &w[..columns]);
+        }
+        let all: Vec<u32> = (0..width as u32).collect();
+        let (mut x, mut scratch) = (vec![0f32; width], Vec::new());
+        for row in end.rows..rows {
+            self.columns_of(row, &all, &mut x, &mut scratch)?;
+            let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+            let scores: Vec<f64> = w.chunks_exact(width).map(|w| dot(w, &x)).collect();
+            let (label, weight) = (self.y[row] as usize, f64::from(weight(self.data().weights, row)) / self.total);
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+            objective += weight * (sum.ln() + largest - scores[label]);
+            for (class, (gradient, score)) in gradient.chunks_exact_mut(width).zip(&scores).enumerate() {
+                let own = if class == label { 1.0 } else { 0.0 };
+                add(gradient, weight * ((score - largest).exp() / sum - own), &x);
+            }
+        }
+        Ok(Some(Foretold { gradient: self.held(gradient), objective }))
     }
 
     /// Newton's step of the bias alone, by what some rows say of it: totals that are off cost the certificate more
@@ -715,11 +793,38 @@ impl Problem<'_> {
     }
 }
 
-/// What one fit leaves for the next of nearly the same rows, so that it need not make a preconditioner: the last one.
+/// What one fit leaves for the next of nearly the same rows: the last preconditioner, so that it need not make one, and where its steps
+/// led.
 #[derive(Debug, Default)]
-pub struct Kept(Option<(Arc<Preconditioner>, Shape)>);
+pub struct Kept {
+    preconditioner: Option<(Arc<Preconditioner>, Shape)>,
+    last: Option<(Last, Shape)>,
+}
 
-/// What a preconditioner was made for.
+/// What a fit's steps told of the Hessian, and where they ended.
+#[derive(Debug)]
+struct Last {
+    memory: Memory,
+    end: End,
+}
+
+/// Where a fit ended.
+#[derive(Debug)]
+struct End {
+    gradient: Vec<f64>,
+    objective: f64,
+    /// Sum of the rows' weights, and their number.
+    total: f64,
+    rows: usize,
+}
+
+/// What a pass is expected to find.
+struct Foretold {
+    gradient: Vec<f64>,
+    objective: f64,
+}
+
+/// What something was made for.
 #[derive(Clone, Debug)]
 struct Shape {
     rows: usize,
@@ -731,35 +836,51 @@ struct Shape {
     scale: Vec<f64>,
 }
 
-impl Kept {
-    /// The last preconditioner, if it is near enough to one of this problem: any is right, a far one only slow.
-    fn take(&self, problem: &Problem, l2: f64) -> Option<(Arc<Preconditioner>, f64)> {
-        let (preconditioner, old) = self.0.as_ref()?;
+impl Shape {
+    fn new(problem: &Problem, l2: f64) -> Self {
+        let &Problem { columns, classes, .. } = problem;
+        let (rows, free_bias, scale) = (problem.y.len(), problem.fixed.is_none(), problem.scale.clone());
+        Self { rows, columns, classes, l2, free_bias, scale }
+    }
+
+    /// Whether this problem, but for its penalty, is near enough: any preconditioner is right, a far one only slow.
+    fn is_near(&self, problem: &Problem) -> bool {
         let near = |new: f64, old: f64| new < 1.5 * old && old < 1.5 * new;
-        let penalty = l2 < PENALTIES * old.l2 && old.l2 < PENALTIES * l2;
-        let scales = problem.scale.iter().zip(&old.scale).all(|(new, old)| near(*new, *old) || new == old);
+        let scales = problem.scale.iter().zip(&self.scale).all(|(new, old)| near(*new, *old) || new == old);
         let same =
-            (old.columns, old.classes, old.free_bias) == (problem.columns, problem.classes, problem.fixed.is_none());
-        let fits = same && scales && penalty && near(problem.y.len() as f64, old.rows as f64);
-        fits.then(|| (Arc::clone(preconditioner), old.l2))
+            (self.columns, self.classes, self.free_bias) == (problem.columns, problem.classes, problem.fixed.is_none());
+        same && scales && near(problem.y.len() as f64, self.rows as f64)
+    }
+}
+
+impl Kept {
+    /// The last preconditioner and the penalty that it was made for, if it suits this problem.
+    fn take(&self, problem: &Problem, l2: f64) -> Option<(Arc<Preconditioner>, f64)> {
+        let (preconditioner, old) = self.preconditioner.as_ref()?;
+        let penalty = l2 < PENALTIES * old.l2 && old.l2 < PENALTIES * l2;
+        (penalty && old.is_near(problem)).then(|| (Arc::clone(preconditioner), old.l2))
+    }
+
+    /// The last steps, if they were of nearly this problem.
+    fn last(&mut self, problem: &Problem, l2: f64) -> Option<Last> {
+        let (last, old) = self.last.take()?;
+        (old.l2 == l2 && old.is_near(problem)).then_some(last)
     }
 
     /// To be kept for long: without what takes more than 64 MB.
     pub fn light(self) -> Self {
-        Self(self.0.filter(|(preconditioner, _)| !preconditioner.is_heavy()))
+        let preconditioner = self.preconditioner.filter(|(preconditioner, _)| !preconditioner.is_heavy());
+        Self { preconditioner, last: self.last.filter(|(last, _)| last.memory.values() <= HEAVY) }
     }
 
-    fn give(&mut self, problem: &Problem, l2: f64, preconditioner: Option<Arc<Preconditioner>>) {
-        let &Problem { columns, classes, .. } = problem;
-        let shape = || Shape {
-            rows: problem.y.len(),
-            columns,
-            classes,
-            l2,
-            free_bias: problem.fixed.is_none(),
-            scale: problem.scale.clone(),
-        };
-        self.0 = preconditioner.map(|preconditioner| (preconditioner, shape()));
+    fn give(
+        &mut self,
+        problem: &Problem,
+        (made_for, preconditioner): (f64, Option<Arc<Preconditioner>>),
+        (l2, last): (f64, Last),
+    ) {
+        self.preconditioner = preconditioner.map(|preconditioner| (preconditioner, Shape::new(problem, made_for)));
+        self.last = Some((last, Shape::new(problem, l2)));
     }
 }
 
@@ -796,4 +917,52 @@ struct Step {
     /// Of the gradient, by the preconditioner.
     norm: f64,
     products: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Rows;
+
+    #[test]
+    fn what_rows_that_came_are_worth_is_foretold() {
+        const COLUMNS: usize = 20;
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let x: Vec<f32> = (0..650 * COLUMNS).map(|_| 2.0 + random()).collect();
+        let y: Vec<u32> = (0..650).map(|row| if x[row * COLUMNS] > 2.0 { 3 } else { row as u32 % 3 }).collect();
+        let weights: Vec<f32> = (0..650).map(|_| 1.5 + random()).collect();
+        let (cancel, l2) = (Cancel::new(), 1e-2);
+        for weighted in [false, true] {
+            let options = |rows: usize| FitOptions {
+                l2,
+                tolerance: 1e-9,
+                sample_weights: weighted.then(|| weights[..rows].to_vec()),
+                ..FitOptions::default()
+            };
+            let problem = |rows: usize| {
+                let values = Rows::F32(&x[..rows * COLUMNS]);
+                Problem::new(values, COLUMNS, &y[..rows], 4, &options(rows), &cancel).unwrap()
+            };
+            let (old, new) = (problem(620), problem(650));
+            let mut kept = Kept::default();
+            let found = old.solve(&options(620), None, &cancel, None, Instant::now(), &mut kept).unwrap();
+            let end = &kept.last.as_ref().unwrap().0.end;
+            let (outer, bias) = old.outer(&found.w);
+            let w = new.inner(&outer, &bias).unwrap();
+            let told = new.foretold(end, &w, l2).unwrap().unwrap();
+            let mut gradient = vec![0.0; w.len()];
+            let mut pass = Pass::new(&new.data(), false);
+            let value = new.evaluate(&mut pass, true, &w, l2, &mut gradient, &cancel).unwrap();
+            assert!((told.objective - value.objective).abs() < 1e-8, "{} {}", told.objective, value.objective);
+            let off = told.gradient.iter().zip(&gradient).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            assert!(off < 1e-3 * value.norm, "{off} {}", value.norm);
+            // Too many, and none.
+            assert!(problem(620).foretold(end, &w, l2).unwrap().is_none());
+            assert!(new.foretold(&End { gradient, rows: 600, ..*end }, &w, l2).unwrap().is_none());
+        }
+    }
 }

@@ -16,15 +16,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use pulp::Arch;
+
 use crate::blocks::Blocks;
 use crate::cancel::Cancel;
-use crate::dense::{
-    Cholesky, Product, add_combinations, add_multiple, inner_product, inner_products, multiplied, orthonormalise,
-};
+use crate::couplings::couplings;
+use crate::dense::{Cholesky, Product, add_combinations, add_product, inner_product, inner_products, orthonormalise};
 use crate::descent::{Descent, Memory};
 use crate::error::Result;
 use crate::moments;
-use crate::pass::{Data, Pass, project, weight};
+use crate::pass::{Data, Pass, exp, project, weight};
 use crate::problem::{Problem, dot};
 use crate::rows::Rows;
 
@@ -50,8 +51,8 @@ const TAIL_PASSES: usize = 8;
 const PRODUCT_VALUES: usize = 8 << 20;
 /// Of so many rows at once.
 const AT_ONCE: usize = 128;
-/// Values of a preconditioner that are too many to be kept between fits.
-const HEAVY: usize = 16 << 20;
+/// Values of a preconditioner, or of steps, that are too many to be kept between fits.
+pub const HEAVY: usize = 16 << 20;
 /// Pairs of classes whose probabilities' product is below this are left out of a row's Hessian.
 const PAIR: f32 = 1e-3;
 
@@ -142,11 +143,13 @@ impl Sample {
         }
         let rows = picked.len();
         let mut x = Vec::with_capacity(rows * columns);
-        let mut scratch = Vec::new();
+        let (mut scratch, arch) = (Vec::new(), Arch::new());
         for &row in &picked {
             let from = source.data.x.block(row, row + 1, columns, &mut scratch)?;
-            let values = from.iter().zip(source.mean).zip(source.scale);
-            x.extend(values.map(|((x, mean), scale)| ((f64::from(*x) - mean) * scale) as f32));
+            arch.dispatch(|| {
+                let values = from.iter().zip(source.mean).zip(source.scale);
+                x.extend(values.map(|((x, mean), scale)| ((f64::from(*x) - mean) * scale) as f32));
+            });
         }
         let y = picked.iter().map(|&row| source.data.y[row]).collect();
         let weights: Vec<f32> = picked.iter().map(|&row| weight(source.data.weights, row)).collect();
@@ -249,39 +252,63 @@ impl Sample {
 
     /// As [`Sample::most_variance`] from the rows themselves, without a Gram matrix and what is made from it.
     fn most_variance_of_few(mut self, cancel: &Cancel) -> Result<Self> {
-        let (columns, k) = (self.columns, self.directions);
+        let (columns, k, parallel) = (self.columns, self.directions, self.parallel);
         let weighted = self.mean_weights(self.rows);
+        // Half of the rows, which are in no order, tell the directions nearly as well.
+        let half = self.rows.div_ceil(2);
+        let rows = &self.x[..half * columns];
         // Rows added up in k groups, each with a sign, are most in the directions that rows are most in.
         let mut basis = vec![0.0; k * columns];
-        for ((x, &(_, weight)), pattern) in self.x.chunks_exact(columns).zip(&weighted).zip(without_pattern(self.rows))
-        {
-            let group = (pattern.abs() * k as f32) as usize % k;
-            let factor = weight.copysign(pattern);
-            add_multiple(&mut basis[group * columns..][..columns], factor, x);
-        }
+        Arch::new().dispatch(|| {
+            for ((x, &(_, weight)), pattern) in rows.chunks_exact(columns).zip(&weighted).zip(without_pattern(half)) {
+                let group = (pattern.abs() * k as f32) as usize % k;
+                let factor = weight.copysign(pattern);
+                let basis = &mut basis[group * columns..][..columns];
+                basis.iter_mut().zip(x).for_each(|(basis, x)| *basis += factor * x);
+            }
+        });
         orthonormalise(&mut basis, columns);
-        self.project(&basis, cancel)?;
+        let mut z = vec![0f32; half * k];
+        project(rows, columns, &basis, &mut z, k, parallel, cancel)?;
         basis.fill(0.0);
         let product = Product {
-            a: &self.z,
-            a_steps: (k + 1, 1),
-            b: &self.x,
+            a: &z,
+            a_steps: (k, 1),
+            b: rows,
             b_step: columns,
-            picked: Some(&weighted),
+            picked: Some(&weighted[..half]),
             depth: 0,
             factor: 1.0,
             shape: (k, columns),
             upper: false,
         };
-        product.add_to(&mut basis, columns, self.parallel, cancel)?;
+        product.add_to(&mut basis, columns, parallel, cancel)?;
         orthonormalise(&mut basis, columns);
-        self.project(&basis, cancel)?;
-        let mean = |rows: &[f32], width: usize, used: usize| -> f64 {
-            let square = |row: &[f32]| inner_product(&row[..used], &row[..used]);
-            rows.chunks_exact(width).zip(&weighted).map(|(row, w)| f64::from(w.1) * square(row)).sum()
-        };
-        let outside = mean(&self.x, columns, columns) - mean(&self.z, k + 1, k);
-        self.rest = (outside / (columns - k) as f64).max(0.0) as f32;
+        // Gradients are sums of rows, so outside the directions it is the variance along such a sum that counts.
+        let mut sum = vec![0f32; columns];
+        let signs = without_pattern(half);
+        Arch::new().dispatch(|| {
+            for ((x, &(_, weight)), sign) in rows.chunks_exact(columns).zip(&weighted).zip(&signs) {
+                let factor = weight.copysign(*sign);
+                sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
+            }
+        });
+        let mut inside = vec![0f32; k];
+        for _ in 0..2 {
+            inner_products(&sum, &basis, columns, &mut inside);
+            add_combinations(&mut sum, -1.0, &inside, &basis, columns);
+        }
+        let length = inner_product(&sum, &sum).sqrt() as f32;
+        let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
+        basis.extend(sum.iter().map(|v| v * scale));
+        self.z = vec![0.0; self.rows * (k + 1)];
+        project(&self.x, columns, &basis, &mut self.z, k + 1, parallel, cancel)?;
+        basis.truncate(k * columns);
+        let constant = self.constant;
+        for (z, &(_, weight)) in self.z.chunks_exact_mut(k + 1).zip(&weighted) {
+            self.rest += weight * z[k] * z[k];
+            z[k] = constant;
+        }
         self.basis = Some(Arc::new(basis));
         Ok(self)
     }
@@ -343,13 +370,13 @@ impl Sample {
         let (mut made, mut since) = (0, 0);
         for _ in 0..START_PASSES {
             let apply = |mut all: Vec<f32>| {
-                sum_to_zero(&mut all, width);
+                all.chunks_exact_mut(size).for_each(|all| sum_to_zero(all, width));
                 within.as_ref().map_or(&common, |within| &within.0).solve(&mut all, self.parallel);
-                sum_to_zero(&mut all, width);
+                all.chunks_exact_mut(size).for_each(|all| sum_to_zero(all, width));
                 all
             };
             if since == 0 {
-                at.memory.rescale(&apply);
+                at.memory.rescale();
             }
             let direction = at.memory.direction(&at.gradient, &apply);
             let slope = dot(&direction, &at.gradient);
@@ -364,7 +391,8 @@ impl Sample {
                 if made == 3 {
                     break;
                 }
-                let p = self.probabilities_within(&at.w.iter().map(|w| *w as f32).collect::<Vec<_>>());
+                let narrow: Vec<f32> = at.w.iter().map(|w| *w as f32).collect();
+                let p = self.probabilities_within(&narrow, cancel)?;
                 let spread = self.spread(&p);
                 let Some(found) = self.hessian(&p, spread, l2, cancel)? else { break };
                 work = found.1;
@@ -372,7 +400,7 @@ impl Sample {
                 (made, since) = (made + 1, 0);
                 continue;
             }
-            if !at.step(&direction, slope, &apply, &mut evaluate)? {
+            if !at.step(&direction, slope, &mut evaluate)? {
                 break;
             }
             since += 1;
@@ -405,11 +433,11 @@ impl Sample {
     }
 
     /// Probabilities of the sample's rows within the directions, at `w` of all classes.
-    fn probabilities_within(&self, w: &[f32]) -> Vec<f32> {
+    fn probabilities_within(&self, w: &[f32], cancel: &Cancel) -> Result<Vec<f32>> {
         let mut p = vec![0f32; self.rows * self.classes];
-        inner_products(&self.z, w, self.directions + 1, &mut p);
-        p.chunks_exact_mut(self.classes).for_each(softmax);
-        p
+        project(&self.z, self.directions + 1, w, &mut p, self.classes, self.parallel, cancel)?;
+        softmax(&mut p, self.classes);
+        Ok(p)
     }
 
     /// The factored Hessian within the directions, and the multiply-adds that it took, at the rows' probabilities `p` and
@@ -441,7 +469,8 @@ impl Sample {
         let each = |picked: usize| (picked * width.next_multiple_of(8) * width.next_multiple_of(48)) as f64;
         let pairs = classes * (classes - 1) / 2;
         let triangle = width * (width + 1) / 2;
-        let counts = p.chunks_exact(classes).map(|p| counting_pairs(p, least)).sum::<usize>();
+        let count = || p.chunks_exact(classes).map(|p| counting_pairs(p, least)).sum::<usize>();
+        let counts = Arch::new().dispatch(count);
         let together = (rows * triangle.next_multiple_of(8) * pairs.next_multiple_of(48)) as f64;
         let levels = self.basis.is_some();
         if levels && p.chunks_exact(classes).all(|row| row == &p[..classes]) {
@@ -453,38 +482,24 @@ impl Sample {
         } else if levels && rows * triangle <= PRODUCT_VALUES && together < 2.0 * each(counts) {
             // All pairs count in most rows: one product of the rows' pairs of directions and their pairs of classes.
             let mut of_classes = Vec::with_capacity(rows * pairs);
-            for (p, &weight) in p.chunks_exact(classes).zip(&self.weights) {
-                let weight = (f64::from(weight) / total) as f32;
-                (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
-            }
-            let mut found = vec![0f32; triangle * pairs];
-            // Some rows at a time: all of them take more memory than the rows themselves.
-            let mut of_directions = Vec::new();
-            let parts = self.z.chunks(AT_ONCE * width).zip(of_classes.chunks(AT_ONCE * pairs));
-            for (z, of_classes) in parts {
-                of_directions.clear();
-                for z in z.chunks_exact(width) {
-                    (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
+            Arch::new().dispatch(|| {
+                for (p, &weight) in p.chunks_exact(classes).zip(&self.weights) {
+                    let weight = (f64::from(weight) / total) as f32;
+                    (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
                 }
-                let product = Product {
-                    a: &of_directions,
-                    a_steps: (triangle, 1),
-                    b: of_classes,
-                    b_step: pairs,
-                    picked: None,
-                    depth: z.len() / width,
-                    factor: 1.0,
-                    shape: (triangle, pairs),
-                    upper: false,
-                };
-                product.add_to(&mut found, pairs, self.parallel, cancel)?;
-            }
+            });
+            let most = (f64::from(self.weights.iter().copied().fold(0.0, f32::max)) / total) as f32;
+            let found = couplings(&self.z, width, &of_classes, pairs, 1.001 * most, cancel)?;
+            let (found, step) = match found {
+                Some(found) => (found.sums, found.step),
+                None => (self.couplings(&of_classes, pairs, cancel)?, pairs),
+            };
             work += together;
             let start = |i: usize| i * width - i * (i + 1) / 2;
             let mut pair = 0;
             for a in 0..classes {
                 for b in a + 1..classes {
-                    add(a, b, &|i, j| found[(start(i) + j) * pairs + pair]);
+                    add(a, b, &|i, j| found[(start(i) + j) * step + pair]);
                     pair += 1;
                 }
             }
@@ -525,6 +540,34 @@ impl Sample {
         Ok(factored(h, size, self.parallel, cancel)?.map(|factor| (factor, work)))
     }
 
+    /// As [`couplings`], in float32.
+    fn couplings(&self, shares: &[f32], pairs: usize, cancel: &Cancel) -> Result<Vec<f32>> {
+        let width = self.directions + 1;
+        let triangle = width * (width + 1) / 2;
+        let mut found = vec![0f32; triangle * pairs];
+        // Some rows at a time: all of them take more memory than the rows themselves.
+        let mut of_directions = Vec::new();
+        for (z, shares) in self.z.chunks(AT_ONCE * width).zip(shares.chunks(AT_ONCE * pairs)) {
+            of_directions.clear();
+            for z in z.chunks_exact(width) {
+                (0..width).for_each(|i| of_directions.extend(z[i..].iter().map(|other| z[i] * other)));
+            }
+            let product = Product {
+                a: &of_directions,
+                a_steps: (triangle, 1),
+                b: shares,
+                b_step: pairs,
+                picked: None,
+                depth: z.len() / width,
+                factor: 1.0,
+                shape: (triangle, pairs),
+                upper: false,
+            };
+            product.add_to(&mut found, pairs, self.parallel, cancel)?;
+        }
+        Ok(found)
+    }
+
     /// The preconditioner for this penalty at these parameters of all columns.
     ///
     /// # Errors
@@ -545,7 +588,7 @@ impl Sample {
     /// Mean over the sample's rows, and classes, of `p (1 - p)`.
     fn spread(&self, p: &[f32]) -> f32 {
         let of_row = |(p, weight): (&[f32], &f32)| f64::from(weight * p.iter().map(|p| p * (1.0 - p)).sum::<f32>());
-        let sum: f64 = p.chunks_exact(self.classes).zip(&self.weights).map(of_row).sum();
+        let sum = Arch::new().dispatch(|| p.chunks_exact(self.classes).zip(&self.weights).map(of_row).sum::<f64>());
         (sum / self.total / self.classes as f64) as f32
     }
 
@@ -601,8 +644,8 @@ impl Sample {
         project(x, columns, &weights, &mut p, classes, self.parallel, cancel)?;
         for p in p.chunks_exact_mut(classes) {
             p.iter_mut().zip(w.chunks_exact(columns + 1)).for_each(|(p, w)| *p += w[columns] as f32);
-            softmax(p);
         }
+        softmax(&mut p, classes);
         Ok(p)
     }
 
@@ -753,11 +796,13 @@ impl Preconditioner {
         self.apply_narrow(narrow).into_iter().map(|v| f64::from(v) * largest).collect()
     }
 
-    /// As [`Preconditioner::apply`], of numbers that are neither very large nor all very small.
+    /// As [`Preconditioner::apply`], of numbers that are neither very large nor all very small; of any number of vectors, one after
+    /// the other.
     pub fn apply_narrow(&self, mut all: Vec<f32>) -> Vec<f32> {
         let Self { columns, classes, parallel, .. } = *self;
         let width = columns + 1;
-        sum_to_zero(&mut all, width);
+        let size = classes * width;
+        all.chunks_exact_mut(size).for_each(|v| sum_to_zero(v, width));
         match &self.inverse {
             Inverse::Whole(whole) => whole.solve(&mut all, parallel),
             Inverse::Levels { basis, directions, within, outside } => {
@@ -767,15 +812,16 @@ impl Preconditioner {
                 of_columns.solve(&mut all, parallel);
                 match &of_classes.inverse {
                     Confused::Alike(each) => {
-                        let rows = all.chunks_exact_mut(width).zip(each);
+                        let rows = all.chunks_exact_mut(width).zip(each.iter().cycle());
                         rows.for_each(|(row, factor)| row.iter_mut().for_each(|v| *v *= factor));
                     }
-                    Confused::Pairs(pairs) => all = multiplied(pairs, (classes, 1), &all, (classes, width), parallel),
+                    Confused::Pairs(pairs) => all = of_each(pairs, &all, (classes, width), parallel),
                 }
             }
-            Inverse::Blocks(blocks) => all = blocks.apply(all),
+            Inverse::Blocks(blocks) if all.len() == size => all = blocks.apply(all),
+            Inverse::Blocks(blocks) => all = all.chunks_exact(size).flat_map(|v| blocks.apply(v.to_vec())).collect(),
         }
-        sum_to_zero(&mut all, width);
+        all.chunks_exact_mut(size).for_each(|v| sum_to_zero(v, width));
         all
     }
 
@@ -789,18 +835,23 @@ impl Preconditioner {
     ) -> Vec<f32> {
         let Self { columns, classes, .. } = *self;
         let width = directions + 1;
-        let mut rest: Vec<f32> = all.chunks_exact(columns + 1).flat_map(|v| &v[..columns]).copied().collect();
-        let mut t = vec![0f32; classes * directions];
+        let rows = all.len() / (columns + 1);
+        let mut rest = Vec::with_capacity(rows * columns);
+        all.chunks_exact(columns + 1).for_each(|v| rest.extend_from_slice(&v[..columns]));
+        let mut t = vec![0f32; rows * directions];
         inner_products(&rest, basis, columns, &mut t);
-        add_combinations(&mut rest, -1.0, &t, basis, columns);
-        let mut inside = Vec::with_capacity(classes * width);
+        let combine = |t: &[f32], factor: f32, rest: &mut [f32]| {
+            add_product(t, (1, directions), basis, (rows, columns), factor, rest, false);
+        };
+        combine(&t, -1.0, &mut rest);
+        let mut inside = Vec::with_capacity(rows * width);
         for (t, v) in t.chunks_exact(directions).zip(all.chunks_exact(columns + 1)) {
             inside.extend_from_slice(t);
             inside.push(v[columns]);
         }
         within.solve(&mut inside, false);
         if !outside.of_classes.is_empty() {
-            rest = multiplied(&outside.of_classes, (classes, 1), &rest, (classes, columns), self.parallel);
+            rest = of_each(&outside.of_classes, &rest, (classes, columns), self.parallel);
         }
         match &outside.tail {
             Some(tail) => {
@@ -815,14 +866,23 @@ impl Preconditioner {
         for (t, inside) in t.chunks_exact_mut(directions).zip(inside.chunks_exact(width)) {
             t.iter_mut().zip(inside).for_each(|(t, inside)| *t = inside - *t);
         }
-        add_combinations(&mut rest, 1.0, &t, basis, columns);
-        let mut out = Vec::with_capacity(classes * (columns + 1));
+        combine(&t, 1.0, &mut rest);
+        let mut out = Vec::with_capacity(all.len());
         for (rest, inside) in rest.chunks_exact(columns).zip(inside.chunks_exact(width)) {
             out.extend_from_slice(rest);
             out.push(inside[directions]);
         }
         out
     }
+}
+
+/// A matrix of classes times each of some `[classes, columns]`, one after the other.
+fn of_each(a: &[f32], all: &[f32], (classes, columns): (usize, usize), parallel: bool) -> Vec<f32> {
+    let mut out = vec![0f32; all.len()];
+    for (v, out) in all.chunks_exact(classes * columns).zip(out.chunks_exact_mut(classes * columns)) {
+        add_product(a, (classes, 1), v, (classes, columns), 1.0, out, parallel);
+    }
+    out
 }
 
 /// The mean of `diag(p) - p p'`, `alike` of the way to where all classes are confused alike.
@@ -867,8 +927,8 @@ pub fn of_biases(
     project(&x, columns, weights, &mut p, classes, parallel, cancel)?;
     for p in p.chunks_exact_mut(classes) {
         p.iter_mut().zip(bias).for_each(|(p, bias)| *p = (f64::from(*p) + bias) as f32);
-        softmax(p);
     }
+    softmax(&mut p, classes);
     let weighted = shares(&picked.iter().map(|&row| weight(data.weights, row)).collect::<Vec<_>>());
     confusions(&p, &mean_of(&p, &weighted, classes), &weighted, 1e-4, parallel, cancel)
 }
@@ -992,20 +1052,27 @@ fn counting_pairs(p: &[f32], least: f32) -> usize {
 fn sum_to_zero(v: &mut [f32], width: usize) {
     let classes = (v.len() / width) as f32;
     let mut mean = vec![0f32; width];
-    for row in v.chunks_exact(width) {
-        mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v / classes);
-    }
-    for row in v.chunks_exact_mut(width) {
-        row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
-    }
+    Arch::new().dispatch(|| {
+        for row in v.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v);
+        }
+        mean.iter_mut().for_each(|mean| *mean /= classes);
+        for row in v.chunks_exact_mut(width) {
+            row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
+        }
+    });
 }
 
-/// Probabilities in place of scores.
-fn softmax(scores: &mut [f32]) {
-    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|z| *z = (*z - top).exp());
-    let sum: f32 = scores.iter().sum();
-    scores.iter_mut().for_each(|e| *e /= sum);
+/// Probabilities in place of scores, row after row of so many classes.
+fn softmax(scores: &mut [f32], classes: usize) {
+    Arch::new().dispatch(|| {
+        for scores in scores.chunks_exact_mut(classes) {
+            let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            scores.iter_mut().for_each(|z| *z = exp(*z - top));
+            let sum: f32 = scores.iter().sum();
+            scores.iter_mut().for_each(|e| *e /= sum);
+        }
+    });
 }
 
 /// The factor, of the matrix with as much more on its diagonal, relative, as float32 needs.
@@ -1025,18 +1092,20 @@ pub fn of_bias(own: f32) -> f32 {
     if own > 0.0 { 1e-6 * own } else { 1.0 }
 }
 
-/// Up to `most` rows of a weight above 0: all, or one at an arbitrary place of each of `most` equal stretches.
+/// Up to `most` rows of a weight above 0, out of order: all, or one at an arbitrary place of each of `most` equal stretches.
 fn pick(data: &Data, most: usize) -> Vec<usize> {
     let counts = |row: &usize| data.weights.is_none_or(|weights| weights[*row] > 0.0);
     let rows: Vec<usize> = (0..data.y.len()).filter(counts).collect();
-    if rows.len() <= most {
-        return rows;
-    }
     let mut state = 1u64;
     let mut below = |most: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % most
     };
+    if rows.len() <= most {
+        let mut rows = rows;
+        (1..rows.len()).rev().for_each(|i| rows.swap(i, below(i + 1)));
+        return rows;
+    }
     let stretches = (0..most).map(|i| (i * rows.len() / most, (i + 1) * rows.len() / most));
     let mut picked: Vec<usize> = stretches.map(|(first, last)| rows[first + below(last - first)]).collect();
     // Out of order, so that the first rows of sorted data are of all classes.
