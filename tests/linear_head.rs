@@ -425,6 +425,19 @@ fn what_the_last_fit_left_makes_a_refit_short_and_never_wrong() {
 }
 
 #[test]
+fn a_row_far_out_does_a_small_fit_no_harm() {
+    let (x, y) = sample(900, 120, 10);
+    for factor in [1.0, 30.0, 1e3, 1e5] {
+        let mut x = x.clone();
+        x.row_mut(17).mapv_inplace(|v| factor * v);
+        for l2 in [1e-1, 1e-3] {
+            let report = fit(x.view(), &y, 10, &quick(l2), &Cancel::new(), None).unwrap().2;
+            assert!(report.converged && report.gap.unwrap() <= 1e-6, "{factor} {l2}: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn a_path_finds_the_penalty_that_separate_fits_find() {
     let (x, y) = sample(360, 40, 3);
     let (train, validation) = (x.slice(ndarray::s![..240, ..]), x.slice(ndarray::s![240.., ..]));

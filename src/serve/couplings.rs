@@ -5,6 +5,8 @@
 //! much a pair of classes counts is rounded to a 4,000th of the largest weight. Sums over some rows are exact too. What comes
 //! out is off by what noise of a 400th of each column's range would do, ten times less than a sample's own.
 
+use pulp::Arch;
+
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::vnni::Vnni;
@@ -21,6 +23,8 @@ const COLUMNS: usize = 48;
 const FEWEST: usize = 24;
 /// Numbers of a vector.
 const LANES: usize = 16;
+/// Farthest that a value may be out, of its column's root mean square: that is 4 units then.
+const FARTHEST: f32 = 32.0;
 
 /// Sums over rows of a row's product of two columns and its share of a pair of classes: `[pairs of columns, step]`.
 pub struct Couplings {
@@ -47,6 +51,18 @@ pub fn couplings(
     let Some(kernels) = Vnni::new().filter(|_| pairs >= FEWEST && usual) else { return Ok(None) };
     let mut largest = vec![0f32; width];
     rows.chunks_exact(width).for_each(|row| kernels.reach(row, 1.0, &mut largest));
+    // A row far out leaves nothing of the others.
+    let mut squares = vec![0f32; width];
+    Arch::new().dispatch(|| {
+        for row in rows.chunks_exact(width) {
+            squares.iter_mut().zip(row).for_each(|(sum, v)| *sum += v * v);
+        }
+    });
+    let count = (rows.len() / width) as f32;
+    let far = |(most, square): (&f32, &f32)| most * most * count > FARTHEST * FARTHEST * square;
+    if largest.iter().zip(&squares).any(far) {
+        return Ok(None);
+    }
     let per_unit: Vec<f32> = largest.iter().map(|&most| if most > 1e-30 { LARGEST / most } else { 0.0 }).collect();
     let per_share = vec![4.0 * LARGEST_SHARE / most; pairs];
     let unit = |k: usize| largest[k] / LARGEST;
@@ -215,6 +231,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_row_far_out_is_left_to_float32() {
+        let (mut x, shares) = (vec![1f32; 3000 * 2], vec![0.1f32; 3000 * 24]);
+        x[7] = 31.0;
+        let close = couplings(&x, 2, &shares, 24, 1.0, &Cancel::new()).unwrap();
+        assert_eq!(close.is_some(), Vnni::new().is_some());
+        x[7] = 60.0;
+        assert!(couplings(&x, 2, &shares, 24, 1.0, &Cancel::new()).unwrap().is_none());
     }
 
     #[test]

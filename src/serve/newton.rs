@@ -107,6 +107,8 @@ struct State {
     exact: bool,
     passes: usize,
     products: usize,
+    /// Whether it is back where steps that led nowhere had begun.
+    astray: bool,
 }
 
 impl State {
@@ -349,7 +351,8 @@ impl Problem<'_> {
                 (w, value)
             }
         };
-        let mut state = State { w, gradient, bound: value.bound, value, exact: false, passes, products: 0 };
+        let mut state =
+            State { w, gradient, bound: value.bound, value, exact: false, passes, products: 0, astray: false };
         let mut near: Option<Near> = None;
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
@@ -421,6 +424,11 @@ impl Problem<'_> {
                     // Its rows are not this point's.
                     (listed, near, rounded_from) = (false, None, usize::MAX);
                 }
+            }
+            if std::mem::take(&mut state.astray) {
+                let scales = memory.scales();
+                memory = Memory::new(size);
+                memory.rescales(scales);
             }
             let spread = state.value.spread;
             if quick && watched.0 == WATCHED {
@@ -730,6 +738,12 @@ impl Problem<'_> {
         let told = near.is_some().then(|| state.gradient.clone());
         state.value = self.evaluate_near(pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
         (state.bound, state.passes) = (state.bound.max(state.value.bound), state.passes + 1);
+        if let Some(last) = near.take_if(|near| !near.anchor.is_above(&state.value)) {
+            // Nothing that rounded rows told was right.
+            state.w = last.anchor.w().to_vec();
+            state.value = self.evaluate_near(pass, state.exact, &mut state.w, l2, &mut state.gradient, cancel)?;
+            (state.passes, state.astray) = (state.passes + 1, true);
+        }
         *near = near.take().and_then(|near| near.anchored(state, told.as_deref(), self.columns, l2));
         Ok(())
     }

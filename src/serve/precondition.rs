@@ -39,6 +39,11 @@ const DIRECTIONS: usize = 128;
 const UNKNOWNS: usize = 1300;
 /// Fewer rows are worth fewer unknowns, a third as many: a factor takes longer than their passes. So many at least.
 const FEWEST_UNKNOWNS: usize = 250;
+/// Where a pass takes fewer multiply-adds than this: as many as took least time, a multiple of their root; at least the usual number.
+/// Longer passes are worth all that can be.
+const SHORT_PASS: f64 = 1.2e8;
+const PAYING: f64 = 0.06;
+const USUAL_UNKNOWNS: usize = 350;
 /// Fewest rows that tell which classes are confused.
 const FEWEST_CONFUSED: usize = 2048;
 /// Below this many directions it has not paid.
@@ -122,8 +127,12 @@ impl Sample {
     pub fn new(source: &Source, cancel: &Cancel) -> Result<Option<Self>> {
         let (columns, classes, parallel) = (source.data.columns, source.data.classes, source.parallel);
         let picked = pick(source.data, ROWS.min(VALUES / columns));
-        let unknowns = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
-        let whole = (columns + 1) * classes <= unknowns;
+        let most = (picked.len() / 3).clamp(FEWEST_UNKNOWNS, UNKNOWNS);
+        let whole = (columns + 1) * classes <= most;
+        // As many as pay, at least enough for some directions.
+        let work = (source.data.y.len() * columns * classes) as f64;
+        let pay = if work < SHORT_PASS { (PAYING * work.sqrt()) as usize } else { most };
+        let unknowns = pay.max(USUAL_UNKNOWNS).max((FEWEST + 1) * classes).min(most);
         // With the bias a whole number of vectors.
         let levels = (DIRECTIONS.min(unknowns / classes) / 16 * 16).saturating_sub(1);
         let directions = if whole { columns } else { levels };

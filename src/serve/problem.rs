@@ -79,6 +79,16 @@ impl Anchor {
         let (w, gradient) = (w.to_vec(), gradient.to_vec());
         Self { w, gradient, objective: value.objective, loss, spread: value.spread }
     }
+
+    /// Where it is.
+    pub fn w(&self) -> &[f64] {
+        &self.w
+    }
+
+    /// Whether another point is no worse, but for rounding.
+    pub fn is_above(&self, value: &Value) -> bool {
+        value.objective <= (1.0 + 1e-6) * self.objective
+    }
 }
 
 /// What a point is worth.
