@@ -2,8 +2,9 @@
 //! instruction for it (AVX-512 VNNI): for the Hessian of [`crate::precondition`], where most pairs count in most rows.
 //!
 //! A row's values are rounded to 7 bits and a sign, each column by its own largest value, and the products of two are exact; how
-//! much a pair of classes counts is rounded to a 4,000th of the largest weight. Sums over some rows are exact too. What comes
-//! out is off by what noise of a 400th of each column's range would do, ten times less than a sample's own.
+//! much a pair of classes counts in a row is rounded to a 1,000th of the most that it counts in any, and its sum put right. Sums over
+//! some rows are exact too. What comes out is off by what noise of a 400th of each column's range would do, ten times less than a
+//! sample's own.
 
 use pulp::Arch;
 
@@ -34,8 +35,7 @@ pub struct Couplings {
     pub sums: Vec<f32>,
 }
 
-/// Of `rows` of `width` values, and of each row's `shares` of all pairs of classes, none above a quarter of `most` or below 0. None
-/// where it does not pay.
+/// Of `rows` of `width` values, and of each row's `shares` of all pairs of classes, none below 0. None where it does not pay.
 ///
 /// # Errors
 /// Cancelled or past the deadline.
@@ -44,11 +44,9 @@ pub fn couplings(
     width: usize,
     shares: &[f32],
     pairs: usize,
-    most: f32,
     cancel: &Cancel,
 ) -> Result<Option<Couplings>> {
-    let usual = most > 1e-30 && most.is_finite();
-    let Some(kernels) = Vnni::new().filter(|_| pairs >= FEWEST && usual) else { return Ok(None) };
+    let Some(kernels) = Vnni::new().filter(|_| pairs >= FEWEST) else { return Ok(None) };
     let mut largest = vec![0f32; width];
     rows.chunks_exact(width).for_each(|row| kernels.reach(row, 1.0, &mut largest));
     // A row far out leaves nothing of the others.
@@ -64,14 +62,27 @@ pub fn couplings(
         return Ok(None);
     }
     let per_unit: Vec<f32> = largest.iter().map(|&most| if most > 1e-30 { LARGEST / most } else { 0.0 }).collect();
-    let per_share = vec![4.0 * LARGEST_SHARE / most; pairs];
     let unit = |k: usize| largest[k] / LARGEST;
-    let of_share = most / (4.0 * LARGEST_SHARE);
-    let mut units: Vec<f32> =
-        (0..width).flat_map(|i| (i..width).map(move |j| (i, j))).map(|(i, j)| unit(i) * unit(j)).collect();
-    units.iter_mut().for_each(|unit| *unit *= of_share);
+    let columns = (0..width).flat_map(|i| (i..width).map(move |j| (i, j)));
+    let units: Vec<f32> = columns.map(|(i, j)| unit(i) * unit(j)).collect();
     let triangle = units.len();
     let step = pairs.next_multiple_of(COLUMNS);
+    let mut most = vec![0f32; pairs];
+    shares.chunks_exact(pairs).for_each(|shares| kernels.reach(shares, 1.0, &mut most));
+    let per_share: Vec<f32> = most.iter().map(|&most| if most > 1e-30 { LARGEST_SHARE / most } else { 0.0 }).collect();
+    let (mut exact, mut whole) = (vec![0f32; pairs], vec![0f32; pairs]);
+    Arch::new().dispatch(|| {
+        for shares in shares.chunks_exact(pairs) {
+            let sums = exact.iter_mut().zip(&mut whole).zip(&per_share);
+            for (((exact, whole), per_share), share) in sums.zip(shares) {
+                *exact += share;
+                *whole += (share * per_share).round_ties_even();
+            }
+        }
+    });
+    let share = |(exact, whole): (&f32, &f32)| if *whole > 0.0 { exact / whole } else { 0.0 };
+    let mut of_shares: Vec<f32> = exact.iter().zip(&whole).map(share).collect();
+    of_shares.resize(step, 0.0);
     let mut sums = vec![0f32; triangle * step];
     // Beyond the last of a pair of rows, where whole vectors end.
     let (of_row, of_pair) = ((width + LANES).next_multiple_of(LANES), (triangle + LANES).next_multiple_of(LANES));
@@ -92,7 +103,12 @@ pub fn couplings(
             kernels.pair((&shares[..pairs], 1.0), (&shares2[..pairs], factor), &per_share, rounded);
         }
         let used = count.div_ceil(2);
-        kernels.couple((&products[..used * of_pair], of_pair), (&rounded[..used * step], step), &units, &mut sums);
+        kernels.couple(
+            (&products[..used * of_pair], of_pair),
+            (&rounded[..used * step], step),
+            (&units, &of_shares),
+            &mut sums,
+        );
     }
     Ok(Some(Couplings { step, sums }))
 }
@@ -101,7 +117,7 @@ pub fn couplings(
 #[allow(unsafe_code, reason = "vectors of this processor, whose features were found before any of it is called")]
 mod kernels {
     use std::arch::x86_64::{
-        _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
         _mm512_mullo_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_storeu_ps,
         _mm512_storeu_si512,
     };
@@ -119,7 +135,7 @@ mod kernels {
         }
 
         /// Adds to `out` the products of both, each of as many pairs of rows with its step.
-        pub fn couple(self, left: (&[u32], usize), right: (&[u32], usize), units: &[f32], out: &mut [f32]) {
+        pub fn couple(self, left: (&[u32], usize), right: (&[u32], usize), units: (&[f32], &[f32]), out: &mut [f32]) {
             // SAFETY: see above.
             unsafe { couple(left, right, units, out) }
         }
@@ -143,8 +159,8 @@ mod kernels {
     }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
-    fn couple(left: (&[u32], usize), right: (&[u32], usize), units: &[f32], out: &mut [f32]) {
-        let step = right.1;
+    fn couple(left: (&[u32], usize), right: (&[u32], usize), units: (&[f32], &[f32]), out: &mut [f32]) {
+        let ((units, of_shares), step) = (units, right.1);
         for column in (0..step).step_by(COLUMNS) {
             for first in (0..units.len()).step_by(ROWS) {
                 let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
@@ -168,9 +184,11 @@ mod kernels {
                 for ((sums, unit), out) in sums.iter().zip(&units[first..]).zip(out) {
                     let unit = _mm512_set1_ps(*unit);
                     let out = out[column..column + COLUMNS].as_chunks_mut::<LANES>().0;
-                    for (sum, out) in sums.iter().zip(out) {
+                    let of_shares = of_shares[column..column + COLUMNS].as_chunks::<LANES>().0;
+                    for ((sum, of_shares), out) in sums.iter().zip(of_shares).zip(out) {
                         // SAFETY: as many numbers.
                         unsafe {
+                            let unit = _mm512_mul_ps(unit, _mm512_loadu_ps(of_shares.as_ptr()));
                             let new = _mm512_fmadd_ps(_mm512_cvtepi32_ps(*sum), unit, _mm512_loadu_ps(out.as_ptr()));
                             _mm512_storeu_ps(out.as_mut_ptr(), new);
                         }
@@ -190,7 +208,7 @@ mod kernels {
             match self.0 {}
         }
 
-        pub fn couple(self, _: (&[u32], usize), _: (&[u32], usize), _: &[f32], _: &mut [f32]) {
+        pub fn couple(self, _: (&[u32], usize), _: (&[u32], usize), _: (&[f32], &[f32]), _: &mut [f32]) {
             match self.0 {}
         }
     }
@@ -212,7 +230,7 @@ mod tests {
             let x: Vec<f32> = (0..rows * width).map(|i| size(i % width) * random()).collect();
             // As large as they may be, in part.
             let shares: Vec<f32> = (0..rows * pairs).map(|_| 0.5 * (2.0 * random()).clamp(0.0, 1.0)).collect();
-            let found = couplings(&x, width, &shares, pairs, 2.0, &Cancel::new()).unwrap();
+            let found = couplings(&x, width, &shares, pairs, &Cancel::new()).unwrap();
             #[cfg(target_arch = "x86_64")]
             assert_eq!(found.is_some(), Vnni::new().is_some());
             let Some(Couplings { step, sums }) = found else { return };
@@ -234,19 +252,36 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_that_hardly_counts_anywhere_has_its_share() {
+        // Of a column of nothing but ones the sums are those of the shares, however unlike these are.
+        let share = |row: usize, pair: usize| if row == 9 { 0.2 } else { 1e-6 * (row + pair) as f32 };
+        let rare = |row: usize, pair: usize| 1e-9 * (row % 7 + pair) as f32;
+        let of = |row: usize, pair: usize| if pair % 5 == 1 { rare(row, pair) } else { share(row, pair) };
+        let shares: Vec<f32> = (0..300 * 24).map(|i| of(i / 24, i % 24)).collect();
+        let Some(Couplings { step, sums }) = couplings(&[1.0; 300], 1, &shares, 24, &Cancel::new()).unwrap() else {
+            return;
+        };
+        assert_eq!(sums.len(), step);
+        for (pair, sum) in sums.iter().enumerate().take(24) {
+            let wanted: f64 = (0..300).map(|row| f64::from(of(row, pair))).sum();
+            assert!((f64::from(*sum) - wanted).abs() < 1e-5 * wanted, "{pair}: {sum} for {wanted}");
+        }
+    }
+
+    #[test]
     fn a_row_far_out_is_left_to_float32() {
         let (mut x, shares) = (vec![1f32; 3000 * 2], vec![0.1f32; 3000 * 24]);
         x[7] = 31.0;
-        let close = couplings(&x, 2, &shares, 24, 1.0, &Cancel::new()).unwrap();
+        let close = couplings(&x, 2, &shares, 24, &Cancel::new()).unwrap();
         assert_eq!(close.is_some(), Vnni::new().is_some());
         x[7] = 60.0;
-        assert!(couplings(&x, 2, &shares, 24, 1.0, &Cancel::new()).unwrap().is_none());
+        assert!(couplings(&x, 2, &shares, 24, &Cancel::new()).unwrap().is_none());
     }
 
     #[test]
     fn rows_as_large_as_they_can_be_do_not_overflow() {
         let (x, shares) = (vec![-3f32; 128 * 4], vec![0.25f32; 128 * 24]);
-        let found = couplings(&x, 4, &shares, 24, 1.0, &Cancel::new()).unwrap();
+        let found = couplings(&x, 4, &shares, 24, &Cancel::new()).unwrap();
         let Some(Couplings { step, sums }) = found else { return };
         for of_pair in sums.chunks_exact(step) {
             of_pair[..24].iter().for_each(|sum| assert!((sum - 128.0 * 9.0 * 0.25).abs() < 0.1, "{sum}"));

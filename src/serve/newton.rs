@@ -273,7 +273,7 @@ impl Problem<'_> {
         let last = kept.last(self, l2);
         let (mut memory, last) = last.map_or_else(|| (Memory::new(size), None), |last| (last.memory, Some(last.end)));
         let mut rounded_from = if start.is_some() && !self.is_rounded() { ROUNDED_FROM } else { 0 };
-        let mut w = start;
+        let (warm, mut w) = (start.is_some(), start);
         if w.is_none()
             && let Some(sample) = self.sample(cancel)?
             && let Some((mut found, inverse)) = self.inside(|| sample.start(l2, cancel))?
@@ -312,7 +312,7 @@ impl Problem<'_> {
         let mut iterations = 0;
         // What rows that came since the last fit are worth is known without a pass, and so is the first step.
         let foretold = match (&last, &w, &preconditioner) {
-            (Some(end), Some(w), Some(preconditioner)) if !listed && options.max_iterations > 0 => {
+            (Some(end), Some(w), Some(preconditioner)) if warm && !listed && options.max_iterations > 0 => {
                 self.foretold(end, w, l2)?.map(|told| {
                     let apply = |v: Vec<f32>| self.held(self.inside(|| preconditioner.apply_narrow(v)));
                     let mut next = memory.direction(&told.gradient, &apply);

@@ -497,8 +497,7 @@ impl Sample {
                     (0..classes).for_each(|a| of_classes.extend(p[a + 1..].iter().map(|other| weight * p[a] * other)));
                 }
             });
-            let most = (f64::from(self.weights.iter().copied().fold(0.0, f32::max)) / total) as f32;
-            let found = couplings(&self.z, width, &of_classes, pairs, 1.001 * most, cancel)?;
+            let found = couplings(&self.z, width, &of_classes, pairs, cancel)?;
             let (found, step) = match found {
                 Some(found) => (found.sums, found.step),
                 None => (self.couplings(&of_classes, pairs, cancel)?, pairs),
