@@ -2,7 +2,8 @@
 //!
 //! Features are correlated: a hundred directions of most variance (found by subspace iteration on the sample's Gram
 //! matrix) hold nearly all that makes the problem ill-conditioned. Within them the Hessian over all classes is built and
-//! factored. What is left gets one Cholesky factor of the Gram matrix, the same for all classes. The problem within the
+//! factored. What is left gets one Cholesky factor of the Gram matrix, the same for all classes, or, where that would take longer than
+//! the passes, one number. The problem within the
 //! directions is also solved on the sample, for a start: a pass there costs a tenth and less of one over all columns, and a
 //! Hessian made at that optimum serves to the end, where one made at the prior had to be made again.
 //!
