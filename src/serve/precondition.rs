@@ -43,6 +43,9 @@ const FEWEST_UNKNOWNS: usize = 250;
 /// Where a pass takes fewer multiply-adds than this: as many as took least time, a multiple of their root; at least the usual number.
 /// Longer passes are worth all that can be.
 const SHORT_PASS: f64 = 1.2e8;
+/// How many times their mean's square the mean square of the columns' variances is where these are so unlike that one number
+/// for all that is outside the directions is a poor one.
+const UNLIKE: f64 = 50.0;
 const PAYING: f64 = 0.06;
 const USUAL_UNKNOWNS: usize = 350;
 /// Fewest rows that tell which classes are confused.
@@ -78,7 +81,10 @@ pub struct Sample {
     directions: usize,
     /// `[rows, directions + 1]`: the rows in these directions, and 1.
     z: Vec<f32>,
-    /// Mean variance outside the directions.
+    /// Variance of all columns together, and whether they are alike.
+    variance: f64,
+    alike: bool,
+    /// Variance outside the directions.
     rest: f32,
     /// What stands for the bias in `z`: 1, or 0 where it is given.
     constant: f32,
@@ -113,6 +119,8 @@ pub struct Source<'a> {
     pub mean: &'a [f64],
     /// Factor of each column.
     pub scale: &'a [f64],
+    /// Variance of each column, so scaled.
+    pub variance: &'a [f64],
     /// Whether the bias is fitted.
     pub free_bias: bool,
     /// Whether the current rayon pool may be used.
@@ -132,7 +140,10 @@ impl Sample {
         let whole = (columns + 1) * classes <= most;
         // As many as pay, at least enough for some directions.
         let work = (source.data.y.len() * columns * classes) as f64;
-        let pay = if work < SHORT_PASS { (PAYING * work.sqrt()) as usize } else { most };
+        let variance: f64 = source.variance.iter().sum();
+        let squares: f64 = source.variance.iter().map(|v| v * v).sum();
+        let alike = columns as f64 * squares < UNLIKE * variance * variance;
+        let pay = if work < SHORT_PASS && alike { (PAYING * work.sqrt()) as usize } else { most };
         let unknowns = pay.max(USUAL_UNKNOWNS).max((FEWEST + 1) * classes).min(most);
         // With the bias a whole number of vectors.
         let levels = (DIRECTIONS.min(unknowns / classes) / 16 * 16).saturating_sub(1);
@@ -176,6 +187,8 @@ impl Sample {
             basis: None,
             directions,
             z: Vec::new(),
+            variance,
+            alike,
             rest: 0.0,
             constant: if source.free_bias { 1.0 } else { 0.0 },
             reach,
@@ -318,6 +331,13 @@ impl Sample {
         for (z, &(_, weight)) in self.z.chunks_exact_mut(k + 1).zip(&weighted) {
             self.rest += weight * z[k] * z[k];
             z[k] = constant;
+        }
+        if !self.alike {
+            // Such a sum would be that of the largest columns.
+            let square = |z: &[f32]| inner_product(&z[..k], &z[..k]);
+            let rows = self.z.chunks_exact(k + 1).zip(&weighted);
+            let within: f64 = rows.map(|(z, &(_, weight))| f64::from(weight) * square(z)).sum();
+            self.rest = ((self.variance - within) / (columns - k) as f64).max(0.0) as f32;
         }
         self.basis = Some(Arc::new(basis));
         Ok(self)

@@ -248,6 +248,7 @@ impl<'a> Problem<'a> {
                 data: &self.data(),
                 mean: &self.mean,
                 scale: &self.scale,
+                variance: &self.variance,
                 free_bias: self.fixed.is_none(),
                 parallel: self.parallel,
             };
