@@ -59,10 +59,12 @@ impl Biases {
         let mut made: Option<(Cholesky, f64)> = None;
         for _ in 0..STEPS {
             self.off.fill(0.0);
-            self.products.iter_mut().for_each(|products| products.fill(0.0));
             // A step by the factor of the last one has to be short.
             made = made.filter(|(_, off)| *off < SHORT);
             let multiplies = made.is_none();
+            if multiplies {
+                self.products.iter_mut().for_each(|products| products.fill(0.0));
+            }
             for (block, (scores, y)) in scores.clone().zip(data.y.chunks(BLOCK)).enumerate() {
                 let weights = data.weights.map(|weights| &weights[block * BLOCK..][..y.len()]);
                 self.residuals.copy_from_slice(scores);

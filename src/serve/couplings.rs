@@ -10,7 +10,7 @@ use pulp::Arch;
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::vnni::Vnni;
+use crate::vnni::{LANES, Vnni, per_unit};
 
 /// Rows whose products are added up at once, and the largest numbers that values and shares are rounded to:
 /// 128 * 127^2 * 1000 < 2^31.
@@ -22,8 +22,6 @@ const ROWS: usize = 8;
 const COLUMNS: usize = 48;
 /// Fewer pairs of classes are not worth it.
 const FEWEST: usize = 24;
-/// Numbers of a vector.
-const LANES: usize = 16;
 /// Farthest that a value may be out, of its column's root mean square: that is 4 units then.
 const FARTHEST: f32 = 32.0;
 
@@ -61,7 +59,7 @@ pub fn couplings(
     if largest.iter().zip(&squares).any(far) {
         return Ok(None);
     }
-    let per_unit: Vec<f32> = largest.iter().map(|&most| if most > 1e-30 { LARGEST / most } else { 0.0 }).collect();
+    let to_units = per_unit(&largest, LARGEST);
     let unit = |k: usize| largest[k] / LARGEST;
     let columns = (0..width).flat_map(|i| (i..width).map(move |j| (i, j)));
     let units: Vec<f32> = columns.map(|(i, j)| unit(i) * unit(j)).collect();
@@ -69,7 +67,7 @@ pub fn couplings(
     let step = pairs.next_multiple_of(COLUMNS);
     let mut most = vec![0f32; pairs];
     shares.chunks_exact(pairs).for_each(|shares| kernels.reach(shares, 1.0, &mut most));
-    let per_share: Vec<f32> = most.iter().map(|&most| if most > 1e-30 { LARGEST_SHARE / most } else { 0.0 }).collect();
+    let per_share = per_unit(&most, LARGEST_SHARE);
     let (mut exact, mut whole) = (vec![0f32; pairs], vec![0f32; pairs]);
     Arch::new().dispatch(|| {
         for shares in shares.chunks_exact(pairs) {
@@ -90,19 +88,18 @@ pub fn couplings(
     let (mut products, mut rounded) = (vec![0u32; TOGETHER / 2 * of_pair], vec![0u32; TOGETHER / 2 * step]);
     for (rows, shares) in rows.chunks(TOGETHER * width).zip(shares.chunks(TOGETHER * pairs)) {
         cancel.check()?;
-        let count = rows.len() / width;
         let two = rows.chunks(2 * width).zip(shares.chunks(2 * pairs));
         let out = products.chunks_exact_mut(of_pair).zip(rounded.chunks_exact_mut(step));
         for ((x, shares), (products, rounded)) in two.zip(out) {
             // Of an odd one out the second is nothing.
             let last = x.len() == width;
             let (x2, factor) = if last { (x, 0.0) } else { (&x[width..], 1.0) };
-            kernels.pair((&x[..width], 1.0), (&x2[..width], factor), &per_unit, &mut row);
+            kernels.pair((&x[..width], 1.0), (&x2[..width], factor), &to_units, &mut row);
             kernels.products(&row, width, products);
             let shares2 = if last { shares } else { &shares[pairs..] };
             kernels.pair((&shares[..pairs], 1.0), (&shares2[..pairs], factor), &per_share, rounded);
         }
-        let used = count.div_ceil(2);
+        let used = (rows.len() / width).div_ceil(2);
         kernels.couple(
             (&products[..used * of_pair], of_pair),
             (&rounded[..used * step], step),
@@ -122,8 +119,8 @@ mod kernels {
         _mm512_storeu_si512,
     };
 
-    use super::{COLUMNS, LANES, ROWS};
-    use crate::vnni::Vnni;
+    use super::{COLUMNS, ROWS};
+    use crate::vnni::{LANES, Vnni};
 
     const VECTORS: usize = COLUMNS / LANES;
 

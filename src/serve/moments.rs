@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::vnni::Vnni;
+use crate::vnni::{Vnni, per_unit};
 
 /// Rows whose products are added up at once, and the largest number that they are rounded to: 256 * 2895^2 < 2^31.
 const TOGETHER: usize = 256;
@@ -42,7 +42,7 @@ pub fn add(
     let row = |&(row, weight): &(u32, f32)| (&rows[row as usize * width..][..width], weight.sqrt());
     let mut largest = vec![0f32; width];
     weighted.iter().map(row).for_each(|(x, root)| kernels.reach(x, root, &mut largest));
-    let per_unit: Vec<f32> = largest.iter().map(|&most| if most > 1e-30 { LARGEST / most } else { 0.0 }).collect();
+    let per_unit = per_unit(&largest, LARGEST);
     let unit: Vec<f32> = largest.iter().map(|most| most / LARGEST).collect();
     let padded = width.next_multiple_of(COLUMNS);
     // An odd number of cache lines: rows then do not all fall on the same places of a cache.
@@ -81,10 +81,8 @@ mod kernels {
     };
 
     use super::{COLUMNS, ROWS};
-    use crate::vnni::Vnni;
+    use crate::vnni::{LANES, Vnni};
 
-    /// Numbers of a vector.
-    const LANES: usize = 16;
     const VECTORS: usize = COLUMNS / LANES;
 
     impl Vnni {

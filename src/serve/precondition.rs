@@ -1130,14 +1130,12 @@ fn pick(data: &Data, most: usize) -> Vec<usize> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % most
     };
-    if rows.len() <= most {
-        let mut rows = rows;
-        (1..rows.len()).rev().for_each(|i| rows.swap(i, below(i + 1)));
-        return rows;
+    let mut picked = rows;
+    if picked.len() > most {
+        let stretches = (0..most).map(|i| (i * picked.len() / most, (i + 1) * picked.len() / most));
+        picked = stretches.map(|(first, last)| picked[first + below(last - first)]).collect();
     }
-    let stretches = (0..most).map(|i| (i * rows.len() / most, (i + 1) * rows.len() / most));
-    let mut picked: Vec<usize> = stretches.map(|(first, last)| rows[first + below(last - first)]).collect();
-    // Out of order, so that the first rows of sorted data are of all classes.
-    (1..most).rev().for_each(|i| picked.swap(i, below(i + 1)));
+    // The first rows of sorted data are then of all classes.
+    (1..picked.len()).rev().for_each(|i| picked.swap(i, below(i + 1)));
     picked
 }

@@ -256,12 +256,10 @@ mod kernels {
     };
 
     use super::COLUMNS;
-    use crate::vnni::Vnni;
+    use crate::vnni::{LANES, Vnni};
 
     /// Rows that a forward kernel takes at once.
     const ROWS: usize = 4;
-    /// Numbers of a vector of 32 bits.
-    const LANES: usize = 16;
 
     impl Vnni {
         /// Makes `low` and `high` reach a row's values.

@@ -1,5 +1,8 @@
-//! Products of 16-bit whole numbers, added up in 32 bits: for [`crate::rounded`] and [`crate::moments`], on processors that have
+//! Products of 16-bit whole numbers, added up in 32 bits: for [`crate::rounded`], [`crate::moments`] and [`crate::couplings`], on processors that have
 //! an instruction for it (AVX-512 VNNI).
+
+/// Numbers of a vector.
+pub const LANES: usize = 16;
 
 /// That this processor has the instructions. Without them there is none, and so nothing to call: what uses them are its
 /// methods, next to what calls them.
@@ -28,4 +31,9 @@ impl Vnni {
     pub fn new() -> Option<Self> {
         None
     }
+}
+
+/// What numbers are multiplied with, each by its own largest size, so that none is above `most`; 0 where there is nothing.
+pub fn per_unit(largest: &[f32], most: f32) -> Vec<f32> {
+    largest.iter().map(|&size| if size > 1e-30 { most / size } else { 0.0 }).collect()
 }
