@@ -1,5 +1,6 @@
-//! A path of penalties: every one fitted, starting at the one before, judged on rows held out, and the best refitted.
+//! A path of penalties: every one fitted, starting where those before lead, judged on rows held out, and the best refitted.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
@@ -47,13 +48,17 @@ pub struct PathReport {
 /// validation rows. The refit stops at what is asked for.
 const TOLERANCE: f64 = 1e-4;
 
+/// Optima that tell where the next one is, and how many times as far as from one to the next they do.
+const OPTIMA: usize = 3;
+const FARTHER: f64 = 1.5;
+
 /// The 45 penalties of BYOL's transfer protocol (appendix D: logarithmically spaced from 1e-6 to 1e5), per example: the
 /// protocol's values stand beside a sum over `rows` examples. Strongest first.
 pub fn paper_path(rows: usize) -> Vec<f64> {
     (0..45).map(|i| 10f64.powf(5.0 - 11.0 * f64::from(i) / 44.0) / rows.max(1) as f64).collect()
 }
 
-/// Fits every penalty of `l2_values` (sorted from strong to weak, each starting at the one before), judges each on the
+/// Fits every penalty of `l2_values` (sorted from strong to weak, each starting where those before lead), judges each on the
 /// validation rows, and refits the best on all rows. `options.l2`, `start` and `sample_weights` are not used. Points stop at a
 /// gap of 1e-4, or `options.tolerance` if that is larger; the refit stops at `options.tolerance`.
 ///
@@ -116,7 +121,40 @@ pub fn fit_path(
 /// The points of a path, the index of the best, and its weights and bias.
 type Walked = (Vec<PathPoint>, usize, Option<(Array2<f64>, Array1<f64>)>);
 
-/// Fits penalties in the order given, each starting at the one before, and judges them.
+/// Optima of the last penalties. As these fall by the same factor, each optimum is nearly where the last ones lead: the polynomial of
+/// the penalty's logarithm through them.
+#[derive(Default)]
+struct Course {
+    /// Logarithm of the penalty, and parameters.
+    found: VecDeque<(f64, Vec<f64>)>,
+}
+
+impl Course {
+    /// After the optimum `w` of a penalty, about where that of the next one is.
+    fn leads(&mut self, l2: f64, w: Vec<f64>, next: f64) -> Vec<f64> {
+        self.found.push_front((l2.ln(), w));
+        self.found.truncate(OPTIMA);
+        let next = next.ln();
+        // From points close together it does not lead far.
+        let (mut at, mut reach, mut count) = (self.found[0].0, (next - self.found[0].0).abs(), 1);
+        for (before, _) in self.found.iter().skip(1) {
+            let distance = (at - before).abs();
+            if !(distance > 0.0 && reach <= FARTHER * distance) {
+                break;
+            }
+            (at, reach, count) = (*before, distance, count + 1);
+        }
+        let mut w = vec![0.0; self.found[0].1.len()];
+        for (i, (at, found)) in self.found.iter().enumerate().take(count) {
+            let others = self.found.iter().take(count).enumerate().filter(|(j, _)| *j != i);
+            let share: f64 = others.map(|(_, (other, _))| (next - other) / (at - other)).product();
+            w.iter_mut().zip(found).for_each(|(w, found)| *w += share * found);
+        }
+        w
+    }
+}
+
+/// Fits penalties in the order given, each starting where those before lead, and judges them.
 #[allow(clippy::too_many_arguments, reason = "as fit_path")]
 fn walk(
     x: ArrayView2<f32>,
@@ -134,7 +172,7 @@ fn walk(
     let problem = Problem::new(standard.as_ref().into(), x.ncols(), y, classes, options, cancel)?;
     let mut points: Vec<PathPoint> = Vec::new();
     let mut start: Option<Vec<f64>> = None;
-    let mut kept = Kept::default();
+    let (mut kept, mut course) = (Kept::default(), Course::default());
     let (mut best, mut best_w, mut lowest) = (0, None, (0, f64::INFINITY));
     for (index, &l2) in l2_values.iter().enumerate() {
         let fit_began = Instant::now();
@@ -161,7 +199,11 @@ fn walk(
         if patience.is_some_and(|patience| index - lowest.0 >= patience) {
             break;
         }
-        start = Some(solution.w);
+        start = match l2_values.get(index + 1) {
+            // Where a penalty is too strong for a weight, it stays 0.
+            Some(&next) if options.l1 == 0.0 => Some(course.leads(l2, solution.w, next)),
+            _ => Some(solution.w),
+        };
     }
     Ok((points, best, best_w))
 }
@@ -283,4 +325,40 @@ fn judge(x: ArrayView2<f32>, y: &[u32], weights: &Array2<f64>, bias: &Array1<f64
         loss += total.ln() - f64::from(scores[label as usize] - top);
     }
     (metrics::accuracy(&predicted, y), loss / y.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the optimum of a penalty would be.
+    fn optimum(l2: f64) -> Vec<f64> {
+        let t = l2.ln();
+        vec![1.0 - 2.0 * t, 0.5 * t * t + t]
+    }
+
+    #[test]
+    fn optima_lead_on_as_far_as_they_are_apart() {
+        let lead = |penalties: &[f64], next: f64| {
+            let mut course = Course::default();
+            let mut led = Vec::new();
+            for (i, &l2) in penalties.iter().enumerate() {
+                led = course.leads(l2, optimum(l2), penalties.get(i + 1).copied().unwrap_or(next));
+            }
+            led
+        };
+        let is = |led: Vec<f64>, wanted: &[f64]| {
+            assert!(led.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{led:?} for {wanted:?}");
+        };
+        // From one nowhere, from two on a line, from three on a parabola.
+        is(lead(&[10.0], 1.0), &optimum(10.0));
+        let (first, second) = (optimum(10.0), optimum(1.0));
+        is(lead(&[10.0, 1.0], 0.1), &[2.0 * second[0] - first[0], 2.0 * second[1] - first[1]]);
+        is(lead(&[10.0, 1.0, 0.1], 0.01), &optimum(0.01));
+        is(lead(&[50.0, 10.0, 1.0, 0.1], 0.01), &optimum(0.01));
+        // Not from such as are close together, or the same, and not to 0.
+        is(lead(&[10.0, 1.0, 0.9], 0.01), &optimum(0.9));
+        is(lead(&[10.0, 1.0, 1.0], 0.1), &optimum(1.0));
+        is(lead(&[10.0, 1.0, 0.1], 0.0), &optimum(0.1));
+    }
 }
