@@ -129,10 +129,11 @@ fn coupling(confused: Vec<f64>, classes: usize, cancel: &Cancel) -> Result<Optio
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::curvature::SURELY_WRONG;
     use crate::dense::Cholesky;
     use crate::newton::Kept;
     use crate::pass::Pass;
@@ -141,7 +142,7 @@ mod tests {
     use crate::solver::FitOptions;
 
     /// Rows of overlapping classes, in columns of which the first vary most.
-    fn rows(count: usize, columns: usize, classes: usize, apart: f32) -> (Vec<f32>, Vec<u32>) {
+    pub fn rows(count: usize, columns: usize, classes: usize, apart: f32) -> (Vec<f32>, Vec<u32>) {
         let mut state = 1u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -187,12 +188,19 @@ mod tests {
 
         let mut own = vec![vec![0.0; width * width]; classes];
         let mut confused = vec![0.0; classes * classes];
-        for x in x.chunks_exact(columns) {
+        let mut wrong = 0;
+        for (x, &label) in x.chunks_exact(columns).zip(&y) {
             let mut x: Vec<f64> = x.iter().zip(&problem.mean).map(|(x, mean)| f64::from(*x) - mean).collect();
             x.push(1.0);
             let scores: Vec<f64> = w.chunks_exact(width).map(|w| w.iter().zip(&x).map(|(w, x)| w * x).sum()).collect();
             let total: f64 = scores.iter().map(|z: &f64| z.exp()).sum();
-            let p: Vec<f64> = scores.iter().map(|z| z.exp() / total).collect();
+            let mut p: Vec<f64> = scores.iter().map(|z| z.exp() / total).collect();
+            let right = p[label as usize];
+            if right < f64::from(SURELY_WRONG) {
+                p.iter_mut().for_each(|p| *p *= (1.0 - f64::from(SURELY_WRONG)) / (1.0 - right));
+                p[label as usize] = f64::from(SURELY_WRONG);
+                wrong += 1;
+            }
             for a in 0..classes {
                 (0..classes).for_each(|b| confused[a * classes + b] += p[a] * p[b] / count as f64);
                 for i in 0..width {
@@ -202,6 +210,7 @@ mod tests {
                 }
             }
         }
+        assert!(wrong > 0);
         for block in &mut own {
             (0..columns).for_each(|i| block[i * width + i] += l2);
         }

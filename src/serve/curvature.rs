@@ -15,12 +15,15 @@ use crate::cancel::Cancel;
 use crate::dense::{axpy, inner};
 use crate::error::Result;
 use crate::pass;
+use crate::products::{Factor, Products};
 use crate::rows::Rows;
 
 /// Rows per block.
 const BLOCK: usize = 64;
 /// Shares of a class's block, of the typical row's, that are left out.
 const LITTLE: f64 = 0.003;
+/// Probability of a row's own class that its curvature is taken at where it has less.
+pub const SURELY_WRONG: f32 = 0.1;
 /// Most parts that blocks are cut into, and the memory that their sums may take together.
 const PARTS: usize = 32;
 const PARTS_BYTES: usize = 64 << 20;
@@ -74,7 +77,11 @@ impl Active {
             self.spread += 2.0 * f64::from(others);
             return;
         }
-        let p = |(class, r): (usize, f32)| (if class == label { weight - others } else { r }) / weight;
+        // Sure of another class, it hardly curves the loss here, but all the more on its way to the own one.
+        let own = ((weight - others) / weight).max(0.0);
+        let (own, share) =
+            if own < SURELY_WRONG { (SURELY_WRONG, (1.0 - SURELY_WRONG) / others) } else { (own, 1.0 / weight) };
+        let p = |(class, r): (usize, f32)| if class == label { own } else { r * share };
         self.push(row, weight, least, residuals.enumerate().map(p));
     }
 
@@ -117,13 +124,13 @@ pub struct Curvature {
 }
 
 /// Some rows, and for every class which of them it is active in.
-struct Block {
-    rows: Vec<u32>,
+pub struct Block {
+    pub rows: Vec<u32>,
     weights: Vec<f32>,
     /// Where each class that occurs starts in `entries`.
     classes: Vec<(u32, u32)>,
     /// Place of the row in the block, and probability.
-    entries: Vec<(u32, f32)>,
+    pub entries: Vec<(u32, f32)>,
 }
 
 impl Curvature {
@@ -229,33 +236,67 @@ impl Curvature {
         out_bias: &mut [f64],
         cancel: &Cancel,
     ) -> Result<()> {
-        let size = self.classes * self.columns;
-        let most = (PARTS_BYTES / (4 * size)).clamp(2, PARTS);
-        let per_part = self.blocks.len().div_ceil(most).max(4);
-        let arch = Arch::new();
-        let work = |blocks: &[Block]| {
-            let mut part = (vec![0f32; size], vec![0f64; self.classes]);
+        let (arch, columns) = (Arch::new(), self.columns);
+        self.add_up(out, out_bias, |blocks, sums, bias_sums| {
             let mut scratch = Scratch::default();
             for block in blocks {
                 cancel.check()?;
-                let x = rows.gather(&block.rows, self.columns, &mut scratch.read)?;
-                let (sums, bias_sums) = (&mut part.0[..], &mut part.1[..]);
-                let columns = self.columns;
-                arch.dispatch(One { block, x, columns, v, bias, sums, bias_sums, scores: &mut scratch.scores });
+                let x = rows.gather(&block.rows, columns, &mut scratch.read)?;
+                let (sums, bias_sums, scores) = (&mut *sums, &mut *bias_sums, &mut scratch.scores);
+                arch.dispatch(One { block, x, columns, v, bias, sums, bias_sums, scores });
             }
+            Ok(())
+        })
+    }
+
+    /// As [`Curvature::product`] in whole numbers, `out` `[classes, width]` as the rows' grid has it.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn whole_product(
+        &self,
+        rows: &Products,
+        factor: &Factor,
+        out: &mut [f64],
+        taken: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<()> {
+        self.add_up(out, taken, |blocks, sums, taken| {
+            let mut scratch = Default::default();
+            for (block, next) in blocks.iter().zip(blocks.iter().skip(1).map(|next| &next.rows[..]).chain([&[][..]])) {
+                cancel.check()?;
+                rows.add(block, next, factor, (sums, taken), &mut scratch);
+            }
+            Ok(())
+        })
+    }
+
+    /// Into `out` and `of_classes` what all blocks add to them, some blocks after another.
+    fn add_up(
+        &self,
+        out: &mut [f64],
+        of_classes: &mut [f64],
+        work: impl Fn(&[Block], &mut [f32], &mut [f64]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let (size, classes) = (out.len(), self.classes);
+        let most = (PARTS_BYTES / (4 * size)).clamp(2, PARTS);
+        let per_part = self.blocks.len().div_ceil(most).max(4);
+        let part = |blocks: &[Block]| {
+            let mut part = (vec![0f32; size], vec![0f64; classes]);
+            work(blocks, &mut part.0, &mut part.1)?;
             Ok(part)
         };
         out.fill(0.0);
-        out_bias.fill(0.0);
+        of_classes.fill(0.0);
         let mut add = |part: (Vec<f32>, Vec<f64>)| {
             out.iter_mut().zip(&part.0).for_each(|(sum, &v)| *sum += f64::from(v));
-            out_bias.iter_mut().zip(&part.1).for_each(|(sum, v)| *sum += v);
+            of_classes.iter_mut().zip(&part.1).for_each(|(sum, v)| *sum += v);
         };
         if self.parallel {
-            let parts: Vec<_> = self.blocks.par_chunks(per_part).map(work).collect::<Result<_>>()?;
+            let parts: Vec<_> = self.blocks.par_chunks(per_part).map(part).collect::<Result<_>>()?;
             parts.into_iter().for_each(add);
         } else {
-            self.blocks.chunks(per_part).try_for_each(|blocks| work(blocks).map(&mut add))?;
+            self.blocks.chunks(per_part).try_for_each(|blocks| part(blocks).map(&mut add))?;
         }
         Ok(())
     }
@@ -289,9 +330,22 @@ impl Block {
         Some(&self.entries[self.classes[at].1 as usize..end])
     }
 
-    fn of_classes(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+    /// Each class that occurs, and where its entries are.
+    pub fn of_classes(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
         let ends = self.classes[1..].iter().map(|c| c.1 as usize).chain([self.entries.len()]);
         self.classes.iter().zip(ends).map(|(&(class, start), end)| (class as usize, start as usize..end))
+    }
+
+    /// In place of all entries' scores what their rows count for.
+    #[inline(always)]
+    pub fn residuals(&self, scores: &mut [f32]) {
+        let mut mean = [0f32; BLOCK];
+        for (&(row, p), score) in self.entries.iter().zip(&*scores) {
+            mean[row as usize] += p * score;
+        }
+        for (&(row, p), score) in self.entries.iter().zip(scores) {
+            *score = self.weights[row as usize] * p * (*score - mean[row as usize]);
+        }
     }
 }
 
@@ -330,28 +384,17 @@ impl WithSimd for One<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { block, x, columns, v, bias, sums, bias_sums, scores } = self;
         scores.clear();
-        let mut mean = [0f32; BLOCK];
         for (class, range) in block.of_classes() {
             let v = &v[class * columns..(class + 1) * columns];
             let entries = &block.entries[range];
             let (fours, rest) = entries.as_chunks::<4>();
             for four in fours {
                 let found = inner4(simd, four.map(|(row, _)| x.row(row, columns)), v);
-                for (&(row, p), score) in four.iter().zip(found) {
-                    let score = score + bias[class];
-                    mean[row as usize] += p * score;
-                    scores.push(score);
-                }
+                scores.extend(found.map(|score| score + bias[class]));
             }
-            for &(row, p) in rest {
-                let score = inner(simd, x.row(row, columns), v) + bias[class];
-                mean[row as usize] += p * score;
-                scores.push(score);
-            }
+            scores.extend(rest.iter().map(|&(row, _)| inner(simd, x.row(row, columns), v) + bias[class]));
         }
-        for (&(row, p), score) in block.entries.iter().zip(scores.iter_mut()) {
-            *score = block.weights[row as usize] * p * (*score - mean[row as usize]);
-        }
+        block.residuals(scores);
         for (class, range) in block.of_classes() {
             bias_sums[class] += scores[range.clone()].iter().map(|&r| f64::from(r)).sum::<f64>();
             let sums = &mut sums[class * columns..(class + 1) * columns];

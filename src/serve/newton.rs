@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::pass::{Pass, weight};
 use crate::precondition::{HEAVY, Preconditioner, of_biases};
 use crate::problem::{Anchor, Problem, Value, add, dot};
+use crate::products::Products;
 use crate::rounded::Rounded;
 use crate::solver::{FitOptions, FitReport, Progress};
 
@@ -36,6 +37,8 @@ use crate::solver::{FitOptions, FitReport, Progress};
 /// where the quadratic model does not reach, its minimum need not be found exactly.
 const PRODUCTS: usize = 400;
 const FEWEST_PRODUCTS: usize = 12;
+/// After so many products it pays to round rows for those to come.
+const WHOLE_FROM: usize = 8;
 /// By what factor the penalty may differ from that which a preconditioner was made for: more steps around it cost less than
 /// another. Twice the protocol's step from one value to the next.
 const PENALTIES: f64 = 4.0;
@@ -54,6 +57,9 @@ const COARSE: f64 = 1e-2;
 const FINER: f64 = 1e-3;
 /// Once a step promises less than this, relative to the objective, a slope that is off is blamed on what is not listed.
 const NEAR: f64 = 1e-3;
+/// How many multiply-adds of the blocks one of a step takes as long as, with few classes and so many values that steps wait for memory.
+const WAITS: f64 = 2.5;
+const UNCACHED: usize = 1 << 25;
 /// Every so many steps of L-BFGS it is asked what the Hessian's blocks would take to make.
 const ASKED: usize = 4;
 /// How much smaller the gradient must be than where the last blocks were made.
@@ -356,6 +362,7 @@ impl Problem<'_> {
         let mut near: Option<Near> = None;
         let (mut spent, mut last_norm) = (0.0, f64::INFINITY);
         let pass_work = 2.0 * (self.y.len() * self.columns * self.classes) as f64;
+        let waits = if self.may_round() && self.y.len() * self.columns >= UNCACHED { WAITS } else { 1.0 };
         let mut quick = l2 > 0.0;
         let (mut since, mut far) = (0, l2 > 0.0);
         let mut watched = (0, f64::INFINITY, f64::INFINITY);
@@ -450,7 +457,7 @@ impl Problem<'_> {
             if quick && listed {
                 let entries = pass.active().map(|active| active.classes.len()).sum();
                 let target = (2.0 * l2 * options.tolerance * state.value.objective).sqrt();
-                let left = 2.0 * pass_work * turn.steps_left(state.value.norm, target);
+                let left = 2.0 * waits * pass_work * turn.steps_left(state.value.norm, target);
                 quick = self.blocks_work(entries).is_none_or(|work| turn.steps.min(left) <= work);
             }
             if !quick {
@@ -494,11 +501,13 @@ impl Problem<'_> {
             let found = if let Some(curvature) = curvature {
                 pass.keep_from(self.least(coarse, spread));
                 let enough = Enough::new(options.tolerance * state.value.objective, l2, &state.value);
+                let many = !state.exact && state.products >= WHOLE_FROM;
+                let curvature = (&curvature, if many { self.products(cancel)? } else { None });
                 let found =
-                    self.newton_step(&curvature, &state.gradient, l2, apply, last_norm, enough, most_products, cancel)?;
+                    self.newton_step(curvature, &state.gradient, l2, apply, last_norm, enough, most_products, cancel)?;
                 state.products += found.products;
-                spent += curvature.work() * found.products as f64;
-                turn.last = self.blocks_product_work(&curvature) * found.products as f64;
+                spent += curvature.0.work() * found.products as f64;
+                turn.last = self.blocks_product_work(curvature.0) * found.products as f64;
                 turn.products += turn.last;
                 since += 1;
                 found
@@ -511,7 +520,7 @@ impl Problem<'_> {
                 }
                 let work = if near.is_some() { ROUNDED_WORK * pass_work } else { pass_work };
                 (spent, since) = (spent + work, since + 1);
-                turn.stepped(work, state.value.norm);
+                turn.stepped(waits * work, state.value.norm);
                 Step { direction: memory.direction(&state.gradient, &narrow), norm: f64::INFINITY, products: 0 }
             };
             last_norm = found.norm;
@@ -762,7 +771,7 @@ impl Problem<'_> {
     #[allow(clippy::too_many_arguments, reason = "everything that a step depends on, and nothing kept between steps")]
     fn newton_step(
         &self,
-        curvature: &Curvature,
+        (curvature, whole): (&Curvature, Option<&Products>),
         gradient: &[f64],
         l2: f64,
         apply: impl Fn(&[f64]) -> Vec<f64>,
@@ -782,7 +791,7 @@ impl Problem<'_> {
         let mut image = vec![0.0; gradient.len()];
         let mut products = 0;
         while products == 0 || products < most_products && rz > wanted && !enough.reached(&residual, self.columns) {
-            self.curve(curvature, &p, l2, &mut image, cancel)?;
+            self.curve(curvature, whole, &p, l2, &mut image, cancel)?;
             products += 1;
             let bend = dot(&p, &image);
             if !(bend > 0.0 && bend.is_finite()) {

@@ -356,7 +356,7 @@ impl Pass {
     /// As [`Pass::run`].
     pub fn run_rounded(&mut self, data: &Data, rounded: &Rounded, step: &Move, cancel: &Cancel) -> Result<Moved<'_>> {
         let (arch, rows_per_part, bias) = (self.arch, self.rows_per_part, &self.bias[..]);
-        let width = rounded.width();
+        let width = rounded.grid().width;
         let work = |(index, part): (usize, &mut Part)| {
             let first = index * rows_per_part;
             let last = (first + rows_per_part).min(data.y.len());

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::pass::{Data, Pass};
 use crate::pass_wide;
 use crate::precondition::{Sample, Source};
+use crate::products::Products;
 use crate::rounded::Rounded;
 use crate::rows::Rows;
 use crate::solver::{FitOptions, Intercept};
@@ -59,6 +60,7 @@ pub struct Problem<'a> {
     one_column: bool,
     sample: OnceLock<Option<Sample>>,
     rounded: OnceLock<Option<Rounded>>,
+    products: OnceLock<Option<Products>>,
 }
 
 /// A point that steps over rounded rows start from.
@@ -220,6 +222,7 @@ impl<'a> Problem<'a> {
             one_column: options.one_column,
             sample: OnceLock::new(),
             rounded: OnceLock::new(),
+            products: OnceLock::new(),
         })
     }
 
@@ -285,24 +288,45 @@ impl<'a> Problem<'a> {
         (weights, bias)
     }
 
-    /// Into `out` the Hessian, penalty included, times `v`.
+    /// Into `out` the Hessian, penalty included, times `v`; by `whole` numbers, if there are any.
     ///
     /// # Errors
     /// Cancelled or past the deadline.
-    pub fn curve(&self, curvature: &Curvature, v: &[f64], l2: f64, out: &mut [f64], cancel: &Cancel) -> Result<()> {
-        let columns = self.columns;
+    pub fn curve(
+        &self,
+        curvature: &Curvature,
+        whole: Option<&Products>,
+        v: &[f64],
+        l2: f64,
+        out: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (columns, classes) = (self.columns, self.classes);
         // Float32 has a small range; directions near the optimum do not.
         let largest = v.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let scaled: Vec<f64> = v.iter().map(|v| v / largest).collect();
-        let (weights, bias) = self.narrow(&scaled);
-        let bias: Vec<f32> = bias.iter().map(|b| *b as f32).collect();
-        let mut sums = vec![0.0; self.classes * columns];
-        let mut bias_sums = vec![0.0; self.classes];
-        self.inside(|| curvature.product(&self.x, &weights, &bias, &mut sums, &mut bias_sums, cancel))?;
+        let width = whole.map_or(columns, |whole| whole.grid().width);
+        let (mut sums, mut bias_sums) = (vec![0.0; classes * width], vec![0.0; classes]);
+        if let Some(whole) = whole {
+            let (weights, bias) = self.raw(&scaled);
+            let factor = whole.take(&weights, &bias, &self.mean);
+            self.inside(|| curvature.whole_product(whole, &factor, &mut sums, &mut bias_sums, cancel))?;
+        } else {
+            let (weights, bias) = self.narrow(&scaled);
+            let bias: Vec<f32> = bias.iter().map(|b| *b as f32).collect();
+            self.inside(|| curvature.product(&self.x, &weights, &bias, &mut sums, &mut bias_sums, cancel))?;
+        }
         for (c, (out, v)) in out.chunks_exact_mut(columns + 1).zip(v.chunks_exact(columns + 1)).enumerate() {
-            let sums = &sums[c * columns..(c + 1) * columns];
-            for k in 0..columns {
-                out[k] = (sums[k] - bias_sums[c] * self.mean[k]) * self.scale[k] * largest + l2 * v[k];
+            let mut fill = |k: usize, sum: f64| out[k] = sum * self.scale[k] * largest + l2 * v[k];
+            match whole {
+                Some(whole) => {
+                    let centred = whole.grid().centred(c, &sums, bias_sums[c], &self.mean);
+                    centred.enumerate().for_each(|(k, sum)| fill(k, sum));
+                }
+                None => {
+                    let sums = &sums[c * columns..(c + 1) * columns];
+                    (0..columns).for_each(|k| fill(k, sums[k] - bias_sums[c] * self.mean[k]));
+                }
             }
             out[columns] = if self.fixed.is_some() { 0.0 } else { bias_sums[c] * largest };
         }
@@ -486,6 +510,35 @@ impl<'a> Problem<'a> {
         Ok(self.rounded.get().and_then(Option::as_ref))
     }
 
+    /// Whether rows were rounded for products.
+    #[cfg(test)]
+    pub fn has_products(&self) -> bool {
+        self.products.get().is_some()
+    }
+
+    /// The rows in 16 bits, for products, once; None where it does not pay.
+    ///
+    /// # Errors
+    /// Cancelled or past the deadline.
+    pub fn products(&self, cancel: &Cancel) -> Result<Option<&Products>> {
+        if self.products.get().is_none() {
+            let many = self.y.len() * self.columns >= MANY_VALUES;
+            let made = || Products::new(&self.data(), self.parallel, cancel);
+            let products = if many { self.inside(made)? } else { None };
+            // Only this thread can have filled it meanwhile.
+            let _ = self.products.set(products);
+        }
+        Ok(self.products.get().and_then(Option::as_ref))
+    }
+
+    /// Of parameters, the weights of columns as they are, and the bias for columns of mean 0.
+    fn raw(&self, v: &[f64]) -> (Vec<f32>, Vec<f64>) {
+        let width = self.columns + 1;
+        let of_weights = v.chunks_exact(width).flat_map(|v| v.iter().zip(&self.scale));
+        let weights = of_weights.map(|(v, scale)| (v * scale) as f32).collect();
+        (weights, v.chunks_exact(width).map(|v| v[self.columns]).collect())
+    }
+
     /// As [`Problem::evaluate_near`], by rounded rows and from an anchor on, where the pass's last in float32 was; nothing is
     /// proven.
     ///
@@ -502,16 +555,14 @@ impl<'a> Problem<'a> {
     ) -> Result<Value> {
         let (columns, width) = (self.columns, self.columns + 1);
         let moved: Vec<f64> = w.iter().zip(&anchor.w).map(|(w, anchor)| w - anchor).collect();
-        let of_weights = moved.chunks_exact(width).flat_map(|moved| moved.iter().zip(&self.scale));
-        let weights: Vec<f32> = of_weights.map(|(moved, scale)| (moved * scale) as f32).collect();
-        let bias: Vec<f64> = moved.chunks_exact(width).map(|moved| moved[columns]).collect();
+        let (weights, bias) = self.raw(&moved);
         let step = rounded.take(&weights, &bias, &self.mean);
         let data = self.data();
         let found = self.inside(|| pass.run_rounded(&data, rounded, &step, cancel))?;
         let (mut square, mut norm, mut bias_gradient) = (0.0, 0.0, 0f64);
         let before = anchor.gradient.chunks_exact(width).zip(moved.chunks_exact(width));
         for (class, (gradient, (before, moved))) in gradient.chunks_exact_mut(width).zip(before).enumerate() {
-            let change = rounded.gradient(class, found.sums, found.taken[class], &self.mean);
+            let change = rounded.grid().centred(class, found.sums, found.taken[class], &self.mean);
             let (of_weights, of_bias) = gradient.split_at_mut(columns);
             for (k, (gradient, change)) in of_weights.iter_mut().zip(change).enumerate() {
                 *gradient = before[k] + change * self.scale[k] / self.total + l2 * moved[k];

@@ -11,40 +11,29 @@
 //! Hessian is the objective's but for rounding: as in gradients of reduced variance (Johnson and Zhang 2013), errors shrink
 //! as steps do. Its optimum is the next anchor.
 
-use rayon::prelude::*;
-
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::grid::{COLUMNS, Grid};
 use crate::pass::Data;
 use crate::rows::Rows;
-use crate::vnni::Vnni;
+use crate::vnni::{Vnni, WHOLE};
 
 /// Rows whose residuals are rounded together.
 pub const TOGETHER: usize = 64;
-/// Columns that a kernel reads at once.
-const COLUMNS: usize = 32;
+/// Values of a cache line.
+const LINE: usize = 64;
 /// Most bytes of the copy.
 const BYTES: usize = 256 << 20;
-/// Rows that are rounded at a time.
-const CHUNK: usize = 256;
-/// Adding it to a number leaves the nearest whole one in the low bits: 1.5 * 2^23.
-const WHOLE: f32 = 12_582_912.0;
 /// Most classes whose sums are held at once: each has 4 vectors, of 4 rows, and 2, of columns; there are 32 registers.
 const FORWARD_CLASSES: usize = 5;
 const BACKWARD_CLASSES: usize = 12;
 
-/// Rows as `offset + unit * q`, with a q of 0 to 255 for each value.
+/// Rows with a q of 0 to 255 for each value.
 pub struct Rounded {
     kernels: Vnni,
+    grid: Grid,
     /// `[rows, step]`.
     values: Vec<u8>,
-    columns: usize,
-    /// Columns, padded to what a kernel reads at once.
-    width: usize,
-    /// And to an odd number of cache lines: a column's rows then do not all fall on the same places of a cache.
-    step: usize,
-    offset: Vec<f32>,
-    unit: Vec<f32>,
 }
 
 /// How far weights have moved, rounded to 16 bits, as the kernels read it.
@@ -64,58 +53,38 @@ impl Rounded {
     /// Cancelled or past the deadline, or a file that cannot be read.
     pub fn new(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
         let (rows, columns) = (data.y.len(), data.columns);
-        let (width, step) = (columns.next_multiple_of(COLUMNS), columns.next_multiple_of(2 * COLUMNS));
-        let step = if (step / (2 * COLUMNS)).is_multiple_of(2) { step + 2 * COLUMNS } else { step };
-        let fit = rows * step <= BYTES && !matches!(data.x, Rows::File(_));
+        let mut grid = Grid::new(columns, LINE);
+        let fit = rows * grid.step <= BYTES && !matches!(data.x, Rows::File(_));
         let Some(kernels) = Vnni::new().filter(|_| fit) else { return Ok(None) };
         let (low, high) = match data.x {
             Rows::I8(_) => (vec![-128.0; columns], vec![127.0; columns]),
             _ => kernels.ranges(data, parallel, cancel)?,
         };
-        let unit: Vec<f32> = low.iter().zip(&high).map(|(low, high)| (high - low) / 255.0).collect();
-        let unit: Vec<f32> = unit.into_iter().map(|unit| if unit > 0.0 { unit } else { 1.0 }).collect();
-        let per_unit: Vec<f32> = unit.iter().map(|unit| 1.0 / unit).collect();
-        let mut values = vec![0; rows * step];
-        let round = |(chunk, values): (usize, &mut [u8])| -> Result<()> {
-            cancel.check()?;
-            let first = chunk * CHUNK;
-            let mut scratch = Vec::new();
-            let x = data.x.block(first, first + values.len() / step, columns, &mut scratch)?;
-            for (values, x) in values.chunks_exact_mut(step).zip(x.chunks_exact(columns)) {
-                kernels.round(x, &low, &per_unit, values);
-            }
-            Ok(())
-        };
-        if parallel {
-            values.par_chunks_mut(CHUNK * step).enumerate().try_for_each(round)?;
-        } else {
-            values.chunks_mut(CHUNK * step).enumerate().try_for_each(round)?;
-        }
-        Ok(Some(Self { kernels, values, columns, width, step, offset: low, unit }))
+        let units: Vec<f32> = low.iter().zip(&high).map(|(low, high)| (high - low) / 255.0).collect();
+        grid.set(low, units.into_iter());
+        let offset = &grid.offset;
+        let round = |x: &[f32], per_unit: &[f32], values: &mut [u8]| kernels.round(x, offset, per_unit, values);
+        let values = grid.rows(data, parallel, cancel, round)?;
+        Ok(Some(Self { kernels, grid, values }))
     }
 
     /// A move of the weights `[classes, columns]` of columns less `mean`, and of the bias.
     pub fn take(&self, weights: &[f32], bias: &[f64], mean: &[f64]) -> Move {
-        let Self { columns, width, .. } = *self;
+        let (columns, width) = (mean.len(), self.grid.width);
         let mut packed = vec![0i16; bias.len() * width];
         let (mut scale, mut shift) = (Vec::with_capacity(bias.len()), Vec::with_capacity(bias.len()));
         for (first, last) in tiles(bias.len(), FORWARD_CLASSES) {
             let tile = &mut packed[first * width..last * width];
             for class in first..last {
-                let w =
-                    weights[class * columns..][..columns].iter().zip(&self.unit).map(|(w, unit)| f64::from(w * unit));
-                let (largest, sum) = w.clone().fold((0f64, 0f64), |(most, sum), w| (most.max(w.abs()), sum + w.abs()));
+                let weights = &weights[class * columns..][..columns];
+                let sizes = self.grid.in_units(weights).map(f64::abs);
+                let (largest, sum) = sizes.fold((0f64, 0f64), |(most, sum), size| (most.max(size), sum + size));
                 // That no sum of products leaves 32 bits.
                 let per_unit = (32767.0 / largest).min(f64::from(i32::MAX / 256) / sum);
                 let per_unit = if per_unit.is_finite() { per_unit } else { 1.0 };
-                let mut shifted = bias[class];
-                for (k, w) in w.enumerate() {
-                    let whole = (w * per_unit).round_ties_even();
-                    tile[(k / COLUMNS * (last - first) + class - first) * COLUMNS + k % COLUMNS] = whole as i16;
-                    shifted += whole / per_unit * (f64::from(self.offset[k]) - mean[k]) / f64::from(self.unit[k]);
-                }
+                let place = |k: usize| (k / COLUMNS * (last - first) + class - first) * COLUMNS + k % COLUMNS;
+                shift.push((bias[class] + self.grid.take(weights, per_unit, mean, |k, w| tile[place(k)] = w)) as f32);
                 scale.push((1.0 / per_unit) as f32);
-                shift.push(shifted as f32);
             }
         }
         Move { packed, scale, shift }
@@ -125,11 +94,11 @@ impl Rounded {
     pub fn forward<const BLOCK: usize>(&self, (first, last): (usize, usize), step: &Move, moved: &mut [f32]) {
         let classes = step.scale.len();
         for (rows, moved) in (first..last).step_by(BLOCK).zip(moved.chunks_exact_mut(classes * BLOCK)) {
-            let x = &self.values[rows * self.step..(rows + BLOCK).min(last) * self.step];
+            let x = &self.values[rows * self.grid.step..(rows + BLOCK).min(last) * self.grid.step];
             for (c0, c1) in tiles(classes, FORWARD_CLASSES) {
-                let packed = &step.packed[c0 * self.width..c1 * self.width];
+                let packed = &step.packed[c0 * self.grid.width..c1 * self.grid.width];
                 let moved = &mut moved[c0 * BLOCK..c1 * BLOCK];
-                self.kernels.forward(x, self.step, packed, (&step.scale[c0..c1], &step.shift[c0..c1]), moved);
+                self.kernels.forward(x, self.grid.step, packed, (&step.scale[c0..c1], &step.shift[c0..c1]), moved);
             }
         }
     }
@@ -137,37 +106,27 @@ impl Rounded {
     /// Adds to `sums`, `[classes, width]` in the kernel's order of columns, rows `first..last` times `residuals`, which are as
     /// large as `scale` says; and asks for the rows that follow.
     pub fn backward(&self, (first, last): (usize, usize), residuals: &[u32], scale: &[f32], sums: &mut [f32]) {
-        let end = (last + TOGETHER).min(self.values.len() / self.step);
-        let x = &self.values[first * self.step..last * self.step];
-        let next = &self.values[last * self.step..end * self.step];
+        let end = (last + TOGETHER).min(self.values.len() / self.grid.step);
+        let x = &self.values[first * self.grid.step..last * self.grid.step];
+        let next = &self.values[last * self.grid.step..end * self.grid.step];
         let classes = scale.len();
         for (c0, c1) in tiles(classes, BACKWARD_CLASSES) {
-            let sums = &mut sums[c0 * self.width..c1 * self.width];
+            let sums = &mut sums[c0 * self.grid.width..c1 * self.grid.width];
             let next = if c0 == 0 { next } else { &[] };
-            self.kernels.backward(x, next, (self.step, self.width), (&residuals[c0..], classes), &scale[c0..c1], sums);
+            self.kernels.backward(
+                x,
+                next,
+                (self.grid.step, self.grid.width),
+                (&residuals[c0..], classes),
+                &scale[c0..c1],
+                sums,
+            );
         }
     }
 
-    /// Columns of the sums that [`Rounded::backward`] adds to.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Where a column is among those of a class.
-    fn place(column: usize) -> usize {
-        // Each quarter of a vector holds 4 of 8 columns, and the next vector the other 4.
-        let (quarter, within) = (column % COLUMNS / 8, column % 8);
-        column / COLUMNS * COLUMNS + within / 4 * 16 + quarter * 4 + within % 4
-    }
-
-    /// Of `sums` of products, those of rows less `mean` instead, of residuals that sum to `taken`.
-    pub fn gradient(&self, class: usize, sums: &[f64], taken: f64, mean: &[f64]) -> impl Iterator<Item = f64> {
-        let sums = &sums[class * self.width..][..self.width];
-        let of_column = (0..self.columns).map(|k| sums[Self::place(k)]);
-        of_column
-            .zip(&self.unit)
-            .zip(self.offset.iter().zip(mean))
-            .map(move |((sum, unit), (offset, mean))| sum * f64::from(*unit) + (f64::from(*offset) - mean) * taken)
+    /// How its columns are rounded, and the sums that [`Rounded::backward`] adds to are laid out.
+    pub fn grid(&self) -> &Grid {
+        &self.grid
     }
 }
 
@@ -217,32 +176,6 @@ pub fn round_residuals<const BLOCK: usize>(
     }
 }
 
-impl Vnni {
-    /// Least and largest value of each column.
-    fn ranges(self, data: &Data, parallel: bool, cancel: &Cancel) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (rows, columns) = (data.y.len(), data.columns);
-        let none = || (vec![f32::INFINITY; columns], vec![f32::NEG_INFINITY; columns]);
-        let of_chunk = |mut found: (Vec<f32>, Vec<f32>), chunk: usize| {
-            cancel.check()?;
-            let (first, last) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(rows));
-            let mut scratch = Vec::new();
-            let x = data.x.block(first, last, columns, &mut scratch)?;
-            x.chunks_exact(columns).for_each(|x| self.widen(x, &mut found.0, &mut found.1));
-            Ok(found)
-        };
-        let both = |mut a: (Vec<f32>, Vec<f32>), b: (Vec<f32>, Vec<f32>)| {
-            a.0.iter_mut().zip(&b.0).for_each(|(a, b)| *a = a.min(*b));
-            a.1.iter_mut().zip(&b.1).for_each(|(a, b)| *a = a.max(*b));
-            Ok(a)
-        };
-        let chunks = 0..rows.div_ceil(CHUNK);
-        match parallel {
-            true => chunks.into_par_iter().try_fold(none, of_chunk).try_reduce(none, both),
-            false => chunks.into_iter().try_fold(none(), of_chunk),
-        }
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vectors of this processor, whose features were found before any of it is called")]
 mod kernels {
@@ -255,7 +188,7 @@ mod kernels {
         _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
     };
 
-    use super::COLUMNS;
+    use crate::grid::COLUMNS;
     use crate::vnni::{LANES, Vnni};
 
     /// Rows that a forward kernel takes at once.
@@ -487,7 +420,7 @@ mod kernels {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::time::Instant;
 
     use super::*;
@@ -497,7 +430,7 @@ mod tests {
     use crate::solver::FitOptions;
 
     /// Numbers from -1 to 1 without a pattern.
-    fn random(count: usize, mut state: u32) -> Vec<f32> {
+    pub fn random(count: usize, mut state: u32) -> Vec<f32> {
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
@@ -506,7 +439,7 @@ mod tests {
     }
 
     /// Rows whose columns have different ranges, one of them constant, and labels that have to do with them.
-    fn rows(rows: usize, columns: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
+    pub fn rows(rows: usize, columns: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
         let mut x = random(rows * columns, 1);
         for row in x.chunks_exact_mut(columns) {
             let scaled = row.iter_mut().enumerate();
@@ -537,12 +470,12 @@ mod tests {
             let data = Data { x: Rows::F32(&x), columns, y: &y, classes, weights: None };
             let Some(rounded) = rounded(&data) else { return };
             let value = |row: usize, k: usize| {
-                rounded.offset[k] + rounded.unit[k] * f32::from(rounded.values[row * rounded.step + k])
+                rounded.grid.offset[k] + rounded.grid.unit[k] * f32::from(rounded.values[row * rounded.grid.step + k])
             };
             for row in 0..count {
                 for k in 0..columns {
                     let (found, wanted) = (value(row, k), x[row * columns + k]);
-                    assert!((found - wanted).abs() <= 0.501 * rounded.unit[k] + 1e-6, "{found} for {wanted}");
+                    assert!((found - wanted).abs() <= 0.501 * rounded.grid.unit[k] + 1e-6, "{found} for {wanted}");
                 }
             }
             let w = random(classes * columns, 3);
@@ -563,7 +496,7 @@ mod tests {
                     }
                 }
             }
-            let (mut sums, mut taken) = (vec![0f32; classes * rounded.width()], vec![0f64; classes]);
+            let (mut sums, mut taken) = (vec![0f32; classes * rounded.grid.width], vec![0f64; classes]);
             let residuals = random(count.next_multiple_of(TOGETHER) * classes, 4);
             let (mut pairs, mut scale) = (Vec::new(), vec![0f32; classes]);
             let mut wanted = vec![0f64; classes * columns];
@@ -587,7 +520,7 @@ mod tests {
             }
             let sums: Vec<f64> = sums.iter().map(|&v| f64::from(v)).collect();
             for c in 0..classes {
-                let found: Vec<f64> = rounded.gradient(c, &sums, taken[c], &mean).collect();
+                let found: Vec<f64> = rounded.grid.centred(c, &sums, taken[c], &mean).collect();
                 assert_eq!(found.len(), columns);
                 for (found, wanted) in found.iter().zip(&wanted[c * columns..]) {
                     assert!((found - wanted).abs() < 1e-5 * (count as f64).sqrt(), "class {c}: {found} for {wanted}");

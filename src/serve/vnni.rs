@@ -4,6 +4,9 @@
 /// Numbers of a vector.
 pub const LANES: usize = 16;
 
+/// Adding it to a number leaves the nearest whole one in the low bits: 1.5 * 2^23.
+pub const WHOLE: f32 = 12_582_912.0;
+
 /// That this processor has the instructions. Without them there is none, and so nothing to call: what uses them are its
 /// methods, next to what calls them.
 #[derive(Clone, Copy, Debug)]
