@@ -9,14 +9,14 @@
 //! steps go on around them.
 //!
 //! A step of Newton's costs one pass over all rows, which finds value, gradient, bound, and the rows that still curve the loss; the
-//! products within go over those alone ([`crate::curvature`]). A step is found as exactly as its quadratic model
-//! deserves (Eisenstat and Walker 1996), and never more exactly than the certificate asks for: the gradient after a step
-//! is the residual before it.
+//! products within go over those alone ([`crate::curvature`]), of whole numbers once there have been some ([`crate::products`]). A
+//! step is found as exactly as its quadratic model deserves (Eisenstat and Walker 1996), and never more exactly than the
+//! certificate asks for: the gradient after a step is the residual before it.
 //!
 //! Of few classes, steps of L-BFGS go over rounded rows ([`crate::rounded`]), from one pass over the rows themselves to the next.
 //! The first steps with many classes are those of [`crate::levels`], and far from the optimum gradients may lack what hardly
-//! counts, and products may be in bfloat16 ([`crate::bfloat`]); such a point proves no bound. Passes begin in float32. Where a step promises less than float32's noise, or gains
-//! nothing, they go on in float64.
+//! counts, and passes may multiply in bfloat16 ([`crate::bfloat`]); such a point proves no bound. Passes begin in float32. Where a step
+//! promises less than float32's noise, or gains nothing, they go on in float64.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ struct State {
 /// How [`Trainer::search`] judges penalties.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Judge {
-    /// On a share of every class that is held out, penalties from strong to weak, each starting at the one before. With
+    /// On a share of every class that is held out, penalties from strong to weak, each starting where those before lead. With
     /// `patience`, the path ends once the loss there has not fallen for so many penalties.
     HeldOut {
         /// The share, above 0 and at most a half.
