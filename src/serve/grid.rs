@@ -5,10 +5,14 @@ use rayon::prelude::*;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::pass::Data;
+use crate::rows::Rows;
 use crate::vnni::Vnni;
 
 /// Columns that a kernel reads at once.
 pub const COLUMNS: usize = 32;
+/// Bytes of a cache line, and most of all rows.
+const LINE: usize = 64;
+const BYTES: usize = 256 << 20;
 /// Rows that are rounded at a time.
 const CHUNK: usize = 256;
 
@@ -23,11 +27,15 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Of so many columns, with nothing known of them yet, of so many values in a cache line.
-    pub fn new(columns: usize, line: usize) -> Self {
-        let step = columns.next_multiple_of(line);
+    /// For rows of values of this type, with nothing known of the columns yet. None where they are too many; and none of a file, which is
+    /// read in blocks lest its rows take memory.
+    pub fn new<T>(data: &Data) -> Option<Self> {
+        let line = LINE / size_of::<T>();
+        let step = data.columns.next_multiple_of(line);
         let step = if (step / line).is_multiple_of(2) { step + line } else { step };
-        Self { width: columns.next_multiple_of(COLUMNS), step, offset: Vec::new(), unit: Vec::new() }
+        let fit = data.y.len() * step * size_of::<T>() <= BYTES && !matches!(data.x, Rows::File(_));
+        let width = data.columns.next_multiple_of(COLUMNS);
+        fit.then(|| Self { width, step, offset: Vec::new(), unit: Vec::new() })
     }
 
     /// Takes the columns to begin at `offset`, in units of `unit`.

@@ -93,6 +93,15 @@ impl Anchor {
     }
 }
 
+/// What a cell holds, made now if nothing has been yet.
+fn once<T>(cell: &OnceLock<Option<T>>, make: impl FnOnce() -> Result<Option<T>>) -> Result<Option<&T>> {
+    if cell.get().is_none() {
+        // Only this thread can have filled it meanwhile.
+        let _ = cell.set(make()?);
+    }
+    Ok(cell.get().and_then(Option::as_ref))
+}
+
 /// What a point is worth.
 pub struct Value {
     /// Value of the objective.
@@ -246,20 +255,15 @@ impl<'a> Problem<'a> {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn sample(&self, cancel: &Cancel) -> Result<Option<&Sample>> {
-        if self.sample.get().is_none() {
-            let source = Source {
-                data: &self.data(),
-                mean: &self.mean,
-                scale: &self.scale,
-                variance: &self.variance,
-                free_bias: self.fixed.is_none(),
-                parallel: self.parallel,
-            };
-            let sample = self.inside(|| Sample::new(&source, cancel))?;
-            // Only this thread can have filled it meanwhile.
-            let _ = self.sample.set(sample);
-        }
-        Ok(self.sample.get().and_then(Option::as_ref))
+        let source = Source {
+            data: &self.data(),
+            mean: &self.mean,
+            scale: &self.scale,
+            variance: &self.variance,
+            free_bias: self.fixed.is_none(),
+            parallel: self.parallel,
+        };
+        once(&self.sample, || self.inside(|| Sample::new(&source, cancel)))
     }
 
     /// A direction without what must not move.
@@ -502,12 +506,7 @@ impl<'a> Problem<'a> {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn rounded(&self, cancel: &Cancel) -> Result<Option<&Rounded>> {
-        if self.rounded.get().is_none() {
-            let rounded = self.inside(|| Rounded::new(&self.data(), self.parallel, cancel))?;
-            // Only this thread can have filled it meanwhile.
-            let _ = self.rounded.set(rounded);
-        }
-        Ok(self.rounded.get().and_then(Option::as_ref))
+        once(&self.rounded, || self.inside(|| Rounded::new(&self.data(), self.parallel, cancel)))
     }
 
     /// Whether rows were rounded for products.
@@ -521,14 +520,10 @@ impl<'a> Problem<'a> {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn products(&self, cancel: &Cancel) -> Result<Option<&Products>> {
-        if self.products.get().is_none() {
-            let many = self.y.len() * self.columns >= MANY_VALUES;
-            let made = || Products::new(&self.data(), self.parallel, cancel);
-            let products = if many { self.inside(made)? } else { None };
-            // Only this thread can have filled it meanwhile.
-            let _ = self.products.set(products);
+        if self.y.len() * self.columns < MANY_VALUES {
+            return Ok(None);
         }
-        Ok(self.products.get().and_then(Option::as_ref))
+        once(&self.products, || self.inside(|| Products::new(&self.data(), self.parallel, cancel)))
     }
 
     /// Of parameters, the weights of columns as they are, and the bias for columns of mean 0.

@@ -12,7 +12,6 @@ use crate::curvature::Block;
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::pass::Data;
-use crate::rows::Rows;
 use crate::vnni::{Vnni, WHOLE};
 
 /// Largest numbers that rows and what they are multiplied with are rounded to; so many vectors of products of both may be added up:
@@ -22,10 +21,6 @@ const LARGEST_FACTOR: f32 = 32767.0;
 const TOGETHER: usize = 8;
 /// Most that what rows count for may add up to: times `LARGEST` it is below `2^31`.
 const MOST: f32 = 524_000.0;
-/// Values of a cache line.
-const LINE: usize = 32;
-/// Most bytes of the copy.
-const BYTES: usize = 256 << 20;
 /// Rows whose scores are found at once.
 const ROWS: usize = 4;
 /// So many rows, but for the ends of these, tell how far a column's values are from their median: so many units at least, in the mean,
@@ -59,9 +54,7 @@ impl Products {
     /// # Errors
     /// Cancelled or past the deadline.
     pub fn new(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
-        let mut grid = Grid::new(data.columns, LINE);
-        let fit = 2 * data.y.len() * grid.step <= BYTES && !matches!(data.x, Rows::File(_));
-        let Some(kernels) = Vnni::new().filter(|_| fit) else { return Ok(None) };
+        let (Some(kernels), Some(mut grid)) = (Vnni::new(), Grid::new::<i16>(data)) else { return Ok(None) };
         let (low, high) = kernels.ranges(data, parallel, cancel)?;
         let halves: Vec<f32> = low.iter().zip(&high).map(|(low, high)| 0.5 * (high - low)).collect();
         grid.set(
@@ -367,6 +360,7 @@ mod tests {
     use crate::pass::Pass;
     use crate::problem::Problem;
     use crate::rounded::tests::{random, rows};
+    use crate::rows::Rows;
     use crate::solver::FitOptions;
 
     #[test]

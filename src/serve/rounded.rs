@@ -20,10 +20,6 @@ use crate::vnni::{Vnni, WHOLE};
 
 /// Rows whose residuals are rounded together.
 pub const TOGETHER: usize = 64;
-/// Values of a cache line.
-const LINE: usize = 64;
-/// Most bytes of the copy.
-const BYTES: usize = 256 << 20;
 /// Most classes whose sums are held at once: each has 4 vectors, of 4 rows, and 2, of columns; there are 32 registers.
 const FORWARD_CLASSES: usize = 5;
 const BACKWARD_CLASSES: usize = 12;
@@ -52,12 +48,9 @@ impl Rounded {
     /// # Errors
     /// Cancelled or past the deadline, or a file that cannot be read.
     pub fn new(data: &Data, parallel: bool, cancel: &Cancel) -> Result<Option<Self>> {
-        let (rows, columns) = (data.y.len(), data.columns);
-        let mut grid = Grid::new(columns, LINE);
-        let fit = rows * grid.step <= BYTES && !matches!(data.x, Rows::File(_));
-        let Some(kernels) = Vnni::new().filter(|_| fit) else { return Ok(None) };
+        let (Some(kernels), Some(mut grid)) = (Vnni::new(), Grid::new::<u8>(data)) else { return Ok(None) };
         let (low, high) = match data.x {
-            Rows::I8(_) => (vec![-128.0; columns], vec![127.0; columns]),
+            Rows::I8(_) => (vec![-128.0; data.columns], vec![127.0; data.columns]),
             _ => kernels.ranges(data, parallel, cancel)?,
         };
         let units: Vec<f32> = low.iter().zip(&high).map(|(low, high)| (high - low) / 255.0).collect();
